@@ -1,0 +1,1 @@
+"""The server side of BorgBackup, as a library."""

@@ -1,0 +1,363 @@
+"""All errors this library raises: what borg clients rebuild from them is class data.
+
+A client rebuilds an error from `wire_class` and `wire_args` and words it itself; what it does not know it shows as
+`str(error)`. Source: spec, rpc.md section 6 and repository-format.md section 23.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+
+from .units import format_size
+
+
+class BorgServeError(Exception):
+    """Root of all errors of this library.
+
+    `wire_class`: the class name a client is told. `exit_code`: of a process that ends with it, with
+    BORG_EXIT_CODES=modern. `shows_trace`: whether a borg client adds a traceback *of its own* when it reports it.
+    `sentence`: a format string over the fields of the error.
+    """
+
+    wire_class: ClassVar[str] = "Error"
+    exit_code: ClassVar[int] = 2
+    shows_trace: ClassVar[bool] = False
+    sentence: ClassVar[str] = "{detail}"
+
+    @property
+    def wire_args(self) -> tuple[str | int, ...]:
+        """The arguments a client is told, in the order it expects them (spec: rpc.md section 6.2)."""
+        return tuple(self._fields().values())
+
+    def __str__(self) -> str:
+        return self.sentence.format(**self._fields())
+
+    def _fields(self) -> dict[str, str | int]:
+        return {field.name: getattr(self, field.name) for field in getattr(self, "__attrs_attrs__", ())}
+
+
+# --- the repository -------------------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False, slots=False, repr=False)
+class _PathError(BorgServeError):
+    path: str
+
+
+class AlreadyExists(_PathError):
+    """A repository is at `path`, or a parent directory `path` is one."""
+
+    wire_class = "AlreadyExists"
+    exit_code = 10
+    sentence = "A repository already exists at {path}."
+
+
+class AtticRepository(_PathError):
+    """The newest segment has Attic's magic."""
+
+    wire_class = "AtticRepository"
+    exit_code = 11
+    sentence = 'Attic repository detected. Please run "borg upgrade {path}".'
+
+
+class CheckNeeded(_PathError):
+    """The files contradict each other in a way only a check can judge."""
+
+    wire_class = "CheckNeeded"
+    exit_code = 12
+    shows_trace = True
+    sentence = 'Inconsistency detected. Please run "borg check {path}".'
+
+
+class DoesNotExist(_PathError):
+    """Nothing is at `path`."""
+
+    wire_class = "DoesNotExist"
+    exit_code = 13
+    sentence = "Repository {path} does not exist."
+
+
+@attrs.define(eq=False, slots=False, repr=False)
+class InsufficientFreeSpaceError(BorgServeError):
+    """The file system has less room than a commit may need. Both fields in bytes."""
+
+    wire_class = "InsufficientFreeSpaceError"
+    exit_code = 14
+    required: int
+    available: int
+
+    @property
+    def wire_args(self) -> tuple[str | int, ...]:
+        return format_size(self.required), format_size(self.available)
+
+    def __str__(self) -> str:
+        required, available = self.wire_args
+        return f"Insufficient free space to complete transaction (required: {required}, available: {available})."
+
+
+class InvalidRepository(_PathError):
+    """What is at `path` is not a repository."""
+
+    wire_class = "InvalidRepository"
+    exit_code = 15
+    sentence = "{path} is not a valid repository. Check repo config."
+
+
+@attrs.define(eq=False, slots=False, repr=False)
+class InvalidRepositoryConfig(BorgServeError):
+    """The config file of the repository at `path` cannot be used, for `reason`."""
+
+    wire_class = "InvalidRepositoryConfig"
+    exit_code = 16
+    sentence = "{path} does not have a valid configuration. Check repo config [{reason}]."
+    path: str
+    reason: str
+
+
+@attrs.define(eq=False, slots=False, repr=False)
+class ObjectNotFound(BorgServeError):
+    """No object has this id (64 hex digits)."""
+
+    wire_class = "ObjectNotFound"
+    exit_code = 17
+    shows_trace = True
+    sentence = "Object with key {object_id} not found in repository {path}."
+    object_id: str
+    path: str
+
+
+class ParentPathDoesNotExist(_PathError):
+    """The directory that is to hold the new repository is missing."""
+
+    wire_class = "ParentPathDoesNotExist"
+    exit_code = 18
+    sentence = "The parent path of the repo directory [{path}] does not exist."
+
+
+class PathAlreadyExists(_PathError):
+    """Something that is not an empty directory is in the way of a new repository."""
+
+    wire_class = "PathAlreadyExists"
+    exit_code = 19
+    sentence = "There is already something at {path}."
+
+
+@attrs.define(eq=False, slots=False, repr=False)
+class StorageQuotaExceeded(BorgServeError):
+    """The stored data exceed the quota. Both fields in bytes."""
+
+    wire_class = "StorageQuotaExceeded"
+    exit_code = 20
+    quota: int
+    used: int
+
+    @property
+    def wire_args(self) -> tuple[str | int, ...]:
+        return format_size(self.quota), format_size(self.used)
+
+    def __str__(self) -> str:
+        quota, used = self.wire_args
+        return f"The storage quota ({quota}) has been exceeded ({used}). Try deleting some archives."
+
+
+class PathPermissionDenied(_PathError):
+    """The server's account may not look at or write to `path`."""
+
+    wire_class = "PathPermissionDenied"
+    exit_code = 21
+    sentence = "Permission denied to {path}."
+
+
+# --- damaged data ---------------------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False, slots=False, repr=False)
+class IntegrityError(BorgServeError):
+    """Stored data are damaged; `detail` names what and where."""
+
+    wire_class = "IntegrityError"
+    exit_code = 90
+    shows_trace = True
+    sentence = "Data integrity error: {detail}"
+    detail: str
+
+
+@attrs.define(eq=False, slots=False, repr=False)
+class FileIntegrityError(IntegrityError):
+    """An index or hints file does not match its digest or cannot be read as what it should be."""
+
+    wire_class = "FileIntegrityError"
+    exit_code = 91
+    sentence = "File failed integrity check: {detail}"
+
+
+# --- locks ----------------------------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False, slots=False, repr=False)
+class LockError(BorgServeError):
+    """Root of the lock errors; `path` is the lock's (`<repository>/lock` or `<repository>/lock.exclusive`)."""
+
+    wire_class = "LockError"
+    exit_code = 70
+    sentence = "Failed to acquire the lock {path}."
+    path: str
+
+
+@attrs.define(eq=False, slots=False, repr=False)
+class LockFailed(LockError):
+    """The lock files cannot be written, for `reason`."""
+
+    wire_class = "LockFailed"
+    exit_code = 72
+    shows_trace = True
+    sentence = "Failed to create/acquire the lock {path} ({reason})."
+    reason: str
+
+
+class LockTimeout(LockError):
+    """Somebody else held the lock for the whole time of waiting."""
+
+    wire_class = "LockTimeout"
+    exit_code = 73
+    sentence = "Failed to create/acquire the lock {path} (timeout)."
+
+
+class NotLocked(LockError):
+    """A lock that is to be released is not there."""
+
+    wire_class = "NotLocked"
+    exit_code = 74
+    shows_trace = True
+    sentence = "Failed to release the lock {path} (was not locked)."
+
+
+class NotMyLock(LockError):
+    """A lock that is to be released is somebody else's."""
+
+    wire_class = "NotMyLock"
+    exit_code = 75
+    shows_trace = True
+    sentence = "Failed to release the lock {path} (was/is locked, but not by me)."
+
+
+# --- the file system ------------------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False, slots=False, repr=False)
+class StorageError(BorgServeError):
+    """The operating system refused an operation: `errno`, its text, and the name of the file within the repository."""
+
+    wire_class = "OSError"
+    sentence = "{reason} (error {errno}): {name}"
+    errno: int
+    reason: str
+    name: str
+
+    @property
+    def wire_args(self) -> tuple[str | int, ...]:
+        return self.errno, self.reason
+
+
+class FileMissing(StorageError):
+    """The file or directory does not exist."""
+
+    wire_class = "FileNotFoundError"
+
+
+class FileExists(StorageError):
+    """A file that must be new exists already."""
+
+    wire_class = "FileExistsError"
+
+
+class NotPermitted(StorageError):
+    """The account or the mount does not allow it (EACCES, EPERM, EROFS)."""
+
+    wire_class = "PermissionError"
+
+
+class NoSpace(StorageError):
+    """No room is left: ENOSPC, or EDQUOT of the file system's own quota."""
+
+
+# --- calls ----------------------------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False, slots=False, repr=False)
+class InvalidRPCMethod(BorgServeError):
+    """The client called a method this server does not have."""
+
+    wire_class = "InvalidRPCMethod"
+    exit_code = 82
+    sentence = "RPC method {method} is not valid"
+    method: str
+
+
+class PathNotAllowed(_PathError):
+    """The path is outside what this connection may reach."""
+
+    wire_class = "PathNotAllowed"
+    exit_code = 83
+    sentence = "Repository path not allowed: {path}"
+
+
+@attrs.define(eq=False, slots=False, repr=False)
+class _DetailError(BorgServeError):
+    detail: str
+
+
+class InvalidArgument(_DetailError):
+    """An argument of a call is missing, of the wrong type, or out of range."""
+
+    wire_class = "ValueError"
+
+
+class WrongState(_DetailError):
+    """The call is not possible now: no exclusive lock, an open transaction, a repository that is not open."""
+
+    wire_class = "AssertionError"
+
+
+class UnknownMarker(_DetailError):
+    """The marker of a list or scan is not the id of an object."""
+
+    wire_class = "KeyError"
+
+
+class NonceMismatch(_DetailError):
+    """A nonce reservation does not start where the last one ended."""
+
+    wire_class = "Exception"
+
+
+class InvalidNonce(_DetailError):
+    """The nonce file does not hold 16 hex digits."""
+
+
+class AccessDenied(_DetailError):
+    """The access policy of this connection forbids the call."""
+
+
+class InternalError(_DetailError):
+    """Something unforeseen went wrong in this library."""
+
+
+# --- the connection and the command line ----------------------------------------------------------------------------
+
+
+class ProtocolError(_DetailError):
+    """The client sent bytes that are no request: the connection ends (spec: rpc.md section 1.4)."""
+
+
+class UnexpectedRPCDataFormat(ProtocolError):
+    """The client sent a message that is neither a map nor an array of four (spec: rpc.md section 1.4)."""
+
+    wire_class = "UnexpectedRPCDataFormatFromClient"
+    exit_code = 85
+
+
+class UsageError(_DetailError):
+    """A command line, our own or the client's, cannot be used."""

@@ -1,0 +1,51 @@
+"""What happens to locks."""
+
+from __future__ import annotations
+
+import attrs
+
+from ..reporting import Event, Level
+
+
+@attrs.frozen
+class StaleLockRemoved(Event):
+    """A lock whose owner is dead was removed (spec: repository-format.md section 9.4)."""
+
+    level = Level.WARNING
+    topic = "borg.locking"
+    sentence = "Killed stale lock {name}."
+    name: str
+
+
+@attrs.frozen
+class StaleRosterEntryRemoved(Event):
+    """A roster entry whose owner is dead was dropped (spec: repository-format.md section 9.4)."""
+
+    level = Level.WARNING
+    topic = "borg.locking"
+    sentence = "Removed stale {kind} roster lock for host {host} pid {pid} thread {thread}."
+    kind: str
+    host: str
+    pid: int
+    thread: int
+
+
+@attrs.frozen
+class MalformedLock(Event):
+    """A name in the lock directory is no lock's (spec: repository-format.md section 9.4)."""
+
+    level = Level.ERROR
+    topic = "borg.locking"
+    sentence = "Found malformed lock {name} in {directory}. Please check/fix manually."
+    name: str
+    directory: str
+
+
+@attrs.frozen
+class LockLost(Event):
+    """The lock was gone when it was to be released: somebody broke it."""
+
+    level = Level.ERROR
+    topic = "borg.locking"
+    sentence = "The lock of this session was removed by somebody else: {text}"
+    text: str

@@ -1,0 +1,150 @@
+"""Recovery, compaction and check, with their progress.
+
+The sentences of check are those of spec section 17 (repository-format.md): admins look for them.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from ..reporting import Event, Level
+from ..units import format_size
+
+
+@attrs.frozen
+class Progress(Event):
+    """A long operation has come a step further.
+
+    `operation`: borg's message id, one of `repository.check`, `repository.compact_segments`,
+    `repository.replay_segments`; `current` counts from 1 to `total`; `text` is what a person is shown.
+    """
+
+    level = Level.INFO
+    topic = "borg.output.progress"
+    sentence = "{text}"
+    operation: str
+    current: int
+    total: int
+    text: str
+
+
+@attrs.frozen
+class ProgressFinished(Event):
+    """A long operation has ended; nothing more is shown of it."""
+
+    level = Level.INFO
+    topic = "borg.output.progress"
+    operation: str
+
+
+@attrs.frozen
+class IndexDamaged(Event):
+    """The index is missing or does not hold; it is rebuilt from the segments."""
+
+    level = Level.WARNING
+    sentence = "Repository index missing or corrupted, trying to recover from: {reason}"
+    reason: str
+
+
+@attrs.frozen
+class HintsDamaged(Event):
+    """The hints are missing or do not hold; they are rebuilt from the segments."""
+
+    level = Level.WARNING
+    sentence = "Repository hints file missing or corrupted, trying to recover: {reason}"
+    reason: str
+
+
+@attrs.frozen
+class IntegrityDataUnusable(Event):
+    """The integrity file cannot vouch for a file. `reason` says why, and what follows."""
+
+    level = Level.WARNING
+    sentence = "{reason}"
+    reason: str
+
+
+@attrs.frozen
+class ReplayStarted(Event):
+    """The index is older than the segments: their entries are read again."""
+
+    level = Level.WARNING
+    sentence = "Replaying segments. Please wait, this can take a while..."
+
+
+@attrs.frozen
+class CompactionFinished(Event):
+    """Compaction is done. `freed`: bytes by which the quota use sank."""
+
+    level = Level.INFO
+    freed: int
+
+    def message(self) -> str:
+        return f"compaction freed about {format_size(self.freed)} repository space."
+
+
+@attrs.frozen
+class CompactedSegmentMissing(Event):
+    """The hints list a segment that does not exist."""
+
+    level = Level.WARNING
+    sentence = "segment {segment} not found, but listed in compaction data"
+    segment: int
+
+
+@attrs.frozen
+class ReferenceCountWrong(Event):
+    """After all its current PUTs were moved, the hints still count some in a segment."""
+
+    level = Level.WARNING
+    sentence = "Corrupted segment reference count {count} (expected 0) for segment {segment} - corrupted index or hints"
+    segment: int
+    count: int
+
+
+@attrs.frozen
+class CheckStarted(Event):
+    level = Level.INFO
+    sentence = "Starting repository check"
+
+
+@attrs.frozen
+class CheckFailed(Event):
+    """A finding of check, in words."""
+
+    level = Level.ERROR
+    sentence = "{finding}"
+    finding: str
+
+
+@attrs.frozen
+class CheckNote(Event):
+    """A step of check, in words."""
+
+    level = Level.INFO
+    sentence = "{text}"
+    text: str
+
+
+@attrs.frozen
+class CheckDetail(Event):
+    """A detail of check for whoever debugs it, in words."""
+
+    sentence = "{text}"
+    text: str
+
+
+@attrs.frozen
+class CheckFinished(Event):
+    """Check is done. `mode`: `full` or `partial`; `repaired` only where `errors` is set."""
+
+    mode: str
+    errors: bool
+    repaired: bool
+
+    def message(self) -> str:
+        if not self.errors:
+            return f"Finished {self.mode} repository check, no problems found."
+        if self.repaired:
+            return f"Finished {self.mode} repository check, errors found and repaired."
+        return f"Finished {self.mode} repository check, errors found."

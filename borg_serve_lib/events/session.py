@@ -1,0 +1,68 @@
+"""What happens between a client and the server."""
+
+from __future__ import annotations
+
+import attrs
+
+from ..reporting import Event, Level
+
+
+@attrs.frozen
+class RepositoryOpened(Event):
+    """A client opened a repository. `mode`: the lock's (`none`, `shared`, `exclusive`)."""
+
+    topic = "borg.remote"
+    sentence = "opened repository {path} (lock: {mode})"
+    path: str
+    mode: str
+
+
+@attrs.frozen
+class PathResolved(Event):
+    """A path of the client was resolved, and allowed."""
+
+    topic = "borg.remote"
+    sentence = "resolved path {requested!r} to {resolved!r}"
+    requested: str
+    resolved: str
+
+
+@attrs.frozen
+class PathRefused(Event):
+    """A path of the client is outside the restrictions. The client sees the error, not this event."""
+
+    topic = "borg.remote"
+    sentence = "refused path {requested!r}, resolved to {resolved!r}"
+    requested: str
+    resolved: str
+
+
+@attrs.frozen
+class CallRefused(Event):
+    """The access policy forbade a call."""
+
+    topic = "borg.remote"
+    sentence = "refused call {method}: {reason}"
+    method: str
+    reason: str
+
+
+@attrs.frozen
+class CallFailed(Event):
+    """A call was answered with an error. `error`: its wire class."""
+
+    topic = "borg.remote"
+    sentence = "RPC method {method} failed: {error}: {text}"
+    method: str
+    error: str
+    text: str
+
+
+@attrs.frozen
+class ConnectionRejected(Event):
+    """The client sent something that is no request; the connection ends."""
+
+    level = Level.ERROR
+    topic = "borg.remote"
+    sentence = "{reason}"
+    reason: str

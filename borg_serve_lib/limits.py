@@ -1,0 +1,47 @@
+"""Every limit of the protocol and of the files, with its origin, in one place."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ID_SIZE: Final = 32
+"""Bytes of an object id and of a repository id (spec: repository-format.md section 4.1)."""
+
+MANIFEST_ID: Final = bytes(ID_SIZE)
+"""The id of the manifest: 32 zero bytes (spec: repository-format.md, 'Words')."""
+
+MAX_ENTRY_SIZE: Final = 20 * 1024 * 1024
+"""Bytes of the largest segment entry, header included (spec: repository-format.md section 4.2)."""
+
+MAX_DATA_SIZE: Final = MAX_ENTRY_SIZE - 41
+"""Bytes of the largest data of a PUT (spec: repository-format.md section 4.2)."""
+
+MAX_TAG: Final = 15
+"""The highest entry tag that repair takes for an entry (spec: repository-format.md section 4.2)."""
+
+MAX_SEGMENT_NUMBER: Final = 2**32 - 1025
+"""The highest segment number an index value can hold (spec: repository-format.md section 5.1)."""
+
+MAX_SEGMENT_SIZE_LIMIT: Final = 2**32 - MAX_ENTRY_SIZE
+"""`max_segment_size` must be below this, so that each offset fits 32 bits (spec: repository-format.md section 3.2)."""
+
+DEFAULT_SEGMENT_SIZE: Final = 500 * 1024 * 1024
+"""Bytes: `max_segment_size` of a new repository (spec: repository-format.md section 3.2)."""
+
+DEFAULT_SEGMENTS_PER_DIR: Final = 1000
+"""`segments_per_dir` of a new repository (spec: repository-format.md section 3.2)."""
+
+MIN_STORAGE_QUOTA: Final = 10_000_000
+"""Bytes: the smallest storage quota except 0, which is no quota (spec: serve-command.md section 2.4)."""
+
+MAX_MESSAGE_SIZE: Final = 60 * 1024 * 1024
+"""Bytes of the largest request accepted (spec: rpc.md section 1.2)."""
+
+MAX_COLLECTION_LENGTH: Final = 100
+"""Items of the longest array or map in a request (spec: rpc.md section 1.2, servers 1.0 to 1.2)."""
+
+MAX_NESTING: Final = 8
+"""Depth of arrays and maps in a request; the deepest real one, a positional negotiate, has 4 (spec: rpc.md 2)."""
+
+MAX_KEYDATA_SIZE: Final = 1024 * 1024
+"""Bytes of the largest repokey accepted; a real one has about 500 (spec: rpc.md section 3.5)."""

@@ -1,0 +1,195 @@
+"""The storage ports: what the engine needs from the place where a repository's files live.
+
+Names are relative to the repository directory, with `/` between parts: `config`, `index.17`, `data/0/3`; the directory
+itself is `""`. Every method raises StorageError (FileMissing, FileExists, NotPermitted, NoSpace where they fit) and
+nothing else; the error's `name` is the name that was asked for. Faults are injected at this port.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TypeAlias
+
+import attrs
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+@attrs.frozen
+class DirectoryEntry:
+    """One name in a directory."""
+
+    name: str
+    is_directory: bool
+
+
+class Reader(ABC):
+    """One open file, read at positions. It goes on to see the file after the file was removed."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Bytes in the file now."""
+
+    @abstractmethod
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes from `offset`; fewer only where the file ends."""
+
+    @abstractmethod
+    def map(self) -> memoryview:
+        """Return the whole file as a read-only view without reading it; valid until `close`."""
+
+    @abstractmethod
+    def will_need(self, offset: int, length: int) -> None:
+        """Announce that these bytes will be read soon. Never fails."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the file. Closing twice is fine."""
+
+
+class Writer(ABC):
+    """One new file, written from its beginning to its end. Readers see what was written at once."""
+
+    position: int
+    """Bytes written so far."""
+
+    @abstractmethod
+    def write(self, *parts: Buffer) -> None:
+        """Append all parts, as one operation where the system can. All of it is written, or StorageError raised."""
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Return when all that was written is on stable storage."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the file without syncing. Closing twice is fine."""
+
+
+class Patch(ABC):
+    """A new file of fixed size that is changed in place through a writable view."""
+
+    view: memoryview
+    """The whole file; valid until `close`."""
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Return when the content of `view` is on stable storage."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release view and file without syncing. Closing twice is fine."""
+
+
+class Storage(ABC):
+    """The files of one repository."""
+
+    location: str
+    """Where it is, as clients and logs may name it: the absolute path of the directory."""
+
+    # --- looking
+
+    @abstractmethod
+    def entries(self, directory: str = "") -> list[DirectoryEntry]:
+        """Return what is in `directory`, in any order."""
+
+    @abstractmethod
+    def size(self, name: str) -> int | None:
+        """Return the bytes in the file `name`, or None when there is no such regular file."""
+
+    @abstractmethod
+    def link_count(self, name: str) -> int:
+        """Return how many names the file `name` has."""
+
+    @abstractmethod
+    def free_space(self) -> int | None:
+        """Return the bytes an unprivileged user may still write, or None when the system does not tell."""
+
+    # --- reading and writing
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """Return the whole file `name`."""
+
+    @abstractmethod
+    def open_reader(self, name: str) -> Reader:
+        """Open the existing file `name` for reading at positions."""
+
+    @abstractmethod
+    def create(self, name: str) -> Writer:
+        """Create the new file `name`. An existing one is FileExists and stays as it is."""
+
+    @abstractmethod
+    def create_copy(self, source: str, name: str) -> Patch:
+        """Create `name` (an old file of that name is replaced) as a copy of `source` made inside the system."""
+
+    @abstractmethod
+    def append(self, name: str, data: bytes) -> None:
+        """Append `data` to `name`, which is created when missing. Not synced."""
+
+    @abstractmethod
+    def overwrite(self, name: str, data: bytes) -> None:
+        """Write `data` over the beginning of the existing file `name` in place, and sync."""
+
+    @abstractmethod
+    def replace(self, name: str, data: bytes) -> None:
+        """Put `data` in the place of `name` at once and durably: a synced temporary file
+        `name-XXXXXXXX.tmp`, sync of the directory, rename, sync of the directory (spec: repository-format.md
+        sections 3.3 and 19). On an error the old file stays and the temporary one is removed.
+        """
+
+    # --- names
+
+    @abstractmethod
+    def rename(self, old: str, new: str) -> None:
+        """Give the file `old` the name `new`, whose own file, if any, is gone."""
+
+    @abstractmethod
+    def link(self, old: str, new: str) -> None:
+        """Give the file `old` the further, new name `new` (a hard link)."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove the file `name`; a missing one is fine. On a full disk the file is emptied first where that is
+        what lets the system remove it, unless it has further names (spec: repository-format.md section 16.4).
+        """
+
+    @abstractmethod
+    def make_directory(self, name: str) -> None:
+        """Make the directory `name`; an existing one is fine."""
+
+    @abstractmethod
+    def remove_directory(self, name: str) -> bool:
+        """Remove the directory `name` if it is empty; return whether it is gone."""
+
+    @abstractmethod
+    def sync_directory(self, name: str = "") -> None:
+        """Return when the names in the directory `name` are on stable storage."""
+
+    @abstractmethod
+    def destroy(self) -> None:
+        """Remove the repository directory and all in it, `config` first (spec: repository-format.md section 1)."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what the storage itself holds open. Closing twice is fine."""
+
+
+class StorageProvider(ABC):
+    """The place where repositories are found and made."""
+
+    @abstractmethod
+    def open(self, path: str) -> Storage:
+        """Return the storage of the repository directory at the absolute `path`. Nothing in it is looked at.
+
+        Raises DoesNotExist, InvalidRepository (not a directory), PathPermissionDenied.
+        """
+
+    @abstractmethod
+    def create(self, path: str, *, make_parent_dirs: bool) -> Storage:
+        """Return the storage of a new, empty repository directory at the absolute `path`.
+
+        Raises AlreadyExists (a repository is there, or in a parent directory), PathAlreadyExists,
+        ParentPathDoesNotExist, PathPermissionDenied (spec: repository-format.md section 1, rpc.md section 3.1).
+        """
