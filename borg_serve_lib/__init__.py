@@ -1,1 +1,108 @@
-"""The server side of BorgBackup, as a library."""
+"""The server side of BorgBackup, as a library.
+
+The names below are loaded when they are first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._version import __version__
+    from .engine.opening import HostRules, open_repository
+    from .engine.repository import OpenRequest, Repository
+    from .errors import BorgServeError, UsageError
+    from .locking.base import LockManager
+    from .locking.manager import FileLockManager
+    from .locking.memory import MemoryLockManager
+    from .policy.access import AccessPolicy, AllowAll, Decision, Verb
+    from .policy.forced_command import resolve_options
+    from .policy.homes import Homes
+    from .policy.options import HelpRequested, ServeOptions, VersionRequested, parse_serve_arguments, render_help
+    from .policy.paths import PathPolicy, resolve_path
+    from .reporting import Event, Level, Reporter
+    from .rpc.connection import Connection
+    from .server import Server, account_home, path_resolver, serve_process
+    from .storage.base import Storage, StorageProvider
+    from .storage.filesystem import FilesystemProvider
+    from .storage.memory import MemoryProvider
+    from .transports.stdio import serve_stdio
+    from .wire.loglines import ClientLog
+
+__all__ = [
+    "AccessPolicy",
+    "AllowAll",
+    "BorgServeError",
+    "ClientLog",
+    "Connection",
+    "Decision",
+    "Event",
+    "FileLockManager",
+    "FilesystemProvider",
+    "HelpRequested",
+    "Homes",
+    "HostRules",
+    "Level",
+    "LockManager",
+    "MemoryLockManager",
+    "MemoryProvider",
+    "OpenRequest",
+    "PathPolicy",
+    "Reporter",
+    "Repository",
+    "ServeOptions",
+    "Server",
+    "Storage",
+    "StorageProvider",
+    "UsageError",
+    "Verb",
+    "VersionRequested",
+    "__version__",
+    "account_home",
+    "open_repository",
+    "parse_serve_arguments",
+    "path_resolver",
+    "render_help",
+    "resolve_options",
+    "resolve_path",
+    "serve_process",
+    "serve_stdio",
+]
+
+_HOMES = {
+    "_version": ("__version__",),
+    "engine.opening": ("HostRules", "open_repository"),
+    "engine.repository": ("OpenRequest", "Repository"),
+    "errors": ("BorgServeError", "UsageError"),
+    "locking.base": ("LockManager",),
+    "locking.manager": ("FileLockManager",),
+    "locking.memory": ("MemoryLockManager",),
+    "policy.access": ("AccessPolicy", "AllowAll", "Decision", "Verb"),
+    "policy.forced_command": ("resolve_options",),
+    "policy.homes": ("Homes",),
+    "policy.options": ("HelpRequested", "ServeOptions", "VersionRequested", "parse_serve_arguments", "render_help"),
+    "policy.paths": ("PathPolicy", "resolve_path"),
+    "reporting": ("Event", "Level", "Reporter"),
+    "rpc.connection": ("Connection",),
+    "server": ("Server", "account_home", "path_resolver", "serve_process"),
+    "storage.base": ("Storage", "StorageProvider"),
+    "storage.filesystem": ("FilesystemProvider",),
+    "storage.memory": ("MemoryProvider",),
+    "transports.stdio": ("serve_stdio",),
+    "wire.loglines": ("ClientLog",),
+}
+"""Module of each public name."""
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    for module, names in _HOMES.items():
+        if name in names:
+            value: object = getattr(import_module(f"{__name__}.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,15 +6,17 @@ A client rebuilds an error from `wire_class` and `wire_args` and words it itself
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import attrs
-
 from .units import format_size
+from .values import bound_fields, dataclass_transform, declared_fields
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
 
 
+@dataclass_transform()
 class BorgServeError(Exception):
-    """Root of all errors of this library.
+    """Root of all errors of this library. Subclasses declare their data as fields, given by position or name.
 
     `wire_class`: the class name a client is told. `exit_code`: of a process that ends with it, with
     BORG_EXIT_CODES=modern. `shows_trace`: whether a borg client adds a traceback *of its own* when it reports it.
@@ -26,22 +28,28 @@ class BorgServeError(Exception):
     shows_trace: ClassVar[bool] = False
     sentence: ClassVar[str] = "{detail}"
 
+    _names: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        cls._names = declared_fields(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        values = bound_fields(type(self), self._names, args, kwargs)
+        super().__init__(*values.values())
+        self.__dict__.update(values)
+
     @property
     def wire_args(self) -> tuple[str | int, ...]:
         """The arguments a client is told, in the order it expects them (spec: rpc.md section 6.2)."""
-        return tuple(self._fields().values())
+        return tuple(self.__dict__[name] for name in self._names)
 
     def __str__(self) -> str:
-        return self.sentence.format(**self._fields())
-
-    def _fields(self) -> dict[str, str | int]:
-        return {field.name: getattr(self, field.name) for field in getattr(self, "__attrs_attrs__", ())}
+        return self.sentence.format(**self.__dict__)
 
 
 # --- the repository -------------------------------------------------------------------------------------------------
 
 
-@attrs.define(eq=False, slots=False, repr=False)
 class _PathError(BorgServeError):
     path: str
 
@@ -79,7 +87,6 @@ class DoesNotExist(_PathError):
     sentence = "Repository {path} does not exist."
 
 
-@attrs.define(eq=False, slots=False, repr=False)
 class InsufficientFreeSpaceError(BorgServeError):
     """The file system has less room than a commit may need. Both fields in bytes."""
 
@@ -105,7 +112,6 @@ class InvalidRepository(_PathError):
     sentence = "{path} is not a valid repository. Check repo config."
 
 
-@attrs.define(eq=False, slots=False, repr=False)
 class InvalidRepositoryConfig(BorgServeError):
     """The config file of the repository at `path` cannot be used, for `reason`."""
 
@@ -116,7 +122,6 @@ class InvalidRepositoryConfig(BorgServeError):
     reason: str
 
 
-@attrs.define(eq=False, slots=False, repr=False)
 class ObjectNotFound(BorgServeError):
     """No object has this id (64 hex digits)."""
 
@@ -144,7 +149,6 @@ class PathAlreadyExists(_PathError):
     sentence = "There is already something at {path}."
 
 
-@attrs.define(eq=False, slots=False, repr=False)
 class StorageQuotaExceeded(BorgServeError):
     """The stored data exceed the quota. Both fields in bytes."""
 
@@ -173,7 +177,6 @@ class PathPermissionDenied(_PathError):
 # --- damaged data ---------------------------------------------------------------------------------------------------
 
 
-@attrs.define(eq=False, slots=False, repr=False)
 class IntegrityError(BorgServeError):
     """Stored data are damaged; `detail` names what and where."""
 
@@ -184,7 +187,6 @@ class IntegrityError(BorgServeError):
     detail: str
 
 
-@attrs.define(eq=False, slots=False, repr=False)
 class FileIntegrityError(IntegrityError):
     """An index or hints file does not match its digest or cannot be read as what it should be."""
 
@@ -196,7 +198,6 @@ class FileIntegrityError(IntegrityError):
 # --- locks ----------------------------------------------------------------------------------------------------------
 
 
-@attrs.define(eq=False, slots=False, repr=False)
 class LockError(BorgServeError):
     """Root of the lock errors; `path` is the lock's (`<repository>/lock` or `<repository>/lock.exclusive`)."""
 
@@ -206,7 +207,6 @@ class LockError(BorgServeError):
     path: str
 
 
-@attrs.define(eq=False, slots=False, repr=False)
 class LockFailed(LockError):
     """The lock files cannot be written, for `reason`."""
 
@@ -246,7 +246,6 @@ class NotMyLock(LockError):
 # --- the file system ------------------------------------------------------------------------------------------------
 
 
-@attrs.define(eq=False, slots=False, repr=False)
 class StorageError(BorgServeError):
     """The operating system refused an operation: `errno`, its text, and the name of the file within the repository."""
 
@@ -286,7 +285,6 @@ class NoSpace(StorageError):
 # --- calls ----------------------------------------------------------------------------------------------------------
 
 
-@attrs.define(eq=False, slots=False, repr=False)
 class InvalidRPCMethod(BorgServeError):
     """The client called a method this server does not have."""
 
@@ -304,7 +302,6 @@ class PathNotAllowed(_PathError):
     sentence = "Repository path not allowed: {path}"
 
 
-@attrs.define(eq=False, slots=False, repr=False)
 class _DetailError(BorgServeError):
     detail: str
 
@@ -319,6 +316,18 @@ class WrongState(_DetailError):
     """The call is not possible now: no exclusive lock, an open transaction, a repository that is not open."""
 
     wire_class = "AssertionError"
+
+
+class NoRepositoryOpen(_DetailError):
+    """A call needs an open repository and there is none."""
+
+    wire_class = "AttributeError"
+
+
+class InjectedError(_DetailError):
+    """What `inject_exception('divide')` is for (spec: rpc.md section 3.7)."""
+
+    wire_class = "ZeroDivisionError"
 
 
 class UnknownMarker(_DetailError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 ID_SIZE: Final = 32
 """Bytes of an object id and of a repository id (spec: repository-format.md section 4.1)."""
@@ -45,3 +47,9 @@ MAX_NESTING: Final = 8
 
 MAX_KEYDATA_SIZE: Final = 1024 * 1024
 """Bytes of the largest repokey accepted; a real one has about 500 (spec: rpc.md section 3.5)."""
+
+MAX_ORIGINAL_COMMAND: Final = 64 * 1024
+"""Characters of the longest client command looked at; real ones have about 100 (spec: serve-command.md section 1)."""
+
+MAX_PATH_SIZE: Final = 4096
+"""Bytes of the longest repository path a client may name: PATH_MAX of Linux, above which no file can be opened."""

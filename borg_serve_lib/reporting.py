@@ -8,9 +8,12 @@ Wording is free except where noted; no client parses it (spec: rpc.md section 7.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import IntEnum
-from typing import ClassVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import ClassVar
 
 
 class Level(IntEnum):

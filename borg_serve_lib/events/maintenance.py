@@ -65,6 +65,19 @@ class IntegrityDataUnusable(Event):
 
 
 @attrs.frozen
+class TransactionsLost(Event):
+    """The index speaks of a later transaction than the last one the segments hold whole."""
+
+    level = Level.WARNING
+    sentence = (
+        "The commit of transaction {indexed} is damaged: the repository is read as of transaction {committed}. Make a "
+        "copy of the repository before anything is written to it, if you need the later one."
+    )
+    committed: int
+    indexed: int
+
+
+@attrs.frozen
 class ReplayStarted(Event):
     """The index is older than the segments: their entries are read again."""
 
@@ -136,15 +149,21 @@ class CheckDetail(Event):
 
 @attrs.frozen
 class CheckFinished(Event):
-    """Check is done. `mode`: `full` or `partial`; `repaired` only where `errors` is set."""
+    """Check is done and all is well, `repaired` if it was not before. `mode`: `full` or `partial`."""
 
+    level = Level.INFO
     mode: str
-    errors: bool
     repaired: bool
 
     def message(self) -> str:
-        if not self.errors:
-            return f"Finished {self.mode} repository check, no problems found."
-        if self.repaired:
-            return f"Finished {self.mode} repository check, errors found and repaired."
-        return f"Finished {self.mode} repository check, errors found."
+        outcome = "errors found and repaired" if self.repaired else "no problems found"
+        return f"Finished {self.mode} repository check, {outcome}."
+
+
+@attrs.frozen
+class CheckFinishedWithErrors(Event):
+    """Check is done and has found errors. `mode`: `full` or `partial`."""
+
+    level = Level.ERROR
+    sentence = "Finished {mode} repository check, errors found."
+    mode: str

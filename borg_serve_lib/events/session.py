@@ -66,3 +66,13 @@ class ConnectionRejected(Event):
     topic = "borg.remote"
     sentence = "{reason}"
     reason: str
+
+
+@attrs.frozen
+class InternalFailure(Event):
+    """A call failed in a way nobody foresaw. `details` is for the host; the client is told the kind only."""
+
+    topic = "borg.internal"
+    sentence = "internal error in {method}: {details}"
+    method: str
+    details: str

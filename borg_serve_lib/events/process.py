@@ -1,0 +1,37 @@
+"""The beginning and the end of a server process."""
+
+from __future__ import annotations
+
+import attrs
+
+from ..reporting import Event, Level
+
+
+@attrs.frozen
+class VersionShown(Event):
+    """What runs here, asked for with --show-version."""
+
+    level = Level.INFO
+    topic = "borg.output.show-version"
+    sentence = "borg-serve {version}"
+    version: str
+
+
+@attrs.frozen
+class EndedWell(Event):
+    """The process ends without a fault, asked for with --show-rc."""
+
+    level = Level.INFO
+    topic = "borg.output.show-rc"
+    sentence = "terminating with success status, rc {status}"
+    status: int
+
+
+@attrs.frozen
+class EndedBadly(Event):
+    """The process ends after a fault or by a signal, asked for with --show-rc."""
+
+    level = Level.ERROR
+    topic = "borg.output.show-rc"
+    sentence = "terminating with error status, rc {status}"
+    status: int

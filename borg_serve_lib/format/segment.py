@@ -1,0 +1,207 @@
+"""A segment: the magic, then entries to the end of the file. Source: spec, repository-format.md sections 4, 17.3."""
+
+from __future__ import annotations
+
+from ..errors import IntegrityError
+from ..limits import MAX_ENTRY_SIZE
+from .entry import (
+    COMMIT,
+    COMMIT_ENTRY,
+    COMMIT_SIZE,
+    HEADER,
+    HEADER_SIZE,
+    PUT_HEADER_SIZE,
+    check_entry_size,
+    crc32,
+    place,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final, Protocol
+
+    class Source(Protocol):
+        """A file read at positions; fewer bytes than asked for only where it ends."""
+
+        @property
+        def size(self) -> int: ...
+
+        def read_at(self, offset: int, length: int) -> bytes: ...
+
+
+MAGIC: Final = b"BORG_SEG"
+ATTIC_MAGIC: Final = b"ATTICSEG"
+MAGIC_SIZE: Final = 8
+COMMIT_SEGMENT_SIZE: Final = MAGIC_SIZE + COMMIT_SIZE
+
+_WINDOW: Final = 1 << 20
+"""Bytes read at once; an entry larger than this is read alone."""
+
+_HEAD_WINDOW: Final = 1 << 14
+
+
+class _Window:
+    """The part of a file that was read last."""
+
+    def __init__(self, source: Source, length: int) -> None:
+        self._source = source
+        self._length = length
+        self.begin = 0
+        self.data = b""
+
+    def load(self, offset: int, least: int) -> None:
+        """Read on from `offset`: at least `least` bytes, if the file has them."""
+        kept = self.data[offset - self.begin :] if self.begin <= offset < self.begin + len(self.data) else b""
+        wanted = max(self._length, least) - len(kept)
+        self.data = kept + self._source.read_at(offset + len(kept), wanted)
+        self.begin = offset
+
+
+def entries(
+    source: Source, segment: int, start: int = 0, *, window: int = _WINDOW
+) -> Iterator[tuple[int, bytes, int, int, memoryview]]:
+    """Yield (tag, object id, offset, size, data) of all entries from offset `start`, each checked by its CRC.
+
+    The id of a COMMIT is b''. The data are valid until the next step. From 0 on the magic is checked as well.
+    Raises IntegrityError at the first damage (section 4.3, iterating); memory stays at `window` and one entry.
+    """
+    part = _Window(source, window)
+    offset = start
+    if start == 0:
+        part.load(0, MAGIC_SIZE)
+        _check_magic(part.data, segment)
+        offset = MAGIC_SIZE
+    while True:
+        index = offset - part.begin
+        if len(part.data) - index < HEADER_SIZE:
+            part.load(offset, HEADER_SIZE)
+            index = 0
+            if not part.data:
+                return
+            _check_head(part.data, segment, offset)
+        crc, size, tag = HEADER.unpack_from(part.data, index)
+        if not HEADER_SIZE <= size <= MAX_ENTRY_SIZE:
+            check_entry_size(size, HEADER_SIZE, segment, offset)
+        if len(part.data) - index < size:
+            part.load(offset, size)
+            index = 0
+            if len(part.data) < size:
+                raise _cut_short(size, len(part.data), segment, offset)
+        view = memoryview(part.data)[index : index + size]
+        if crc32(view[4:]) != crc:
+            raise IntegrityError(f"Segment entry checksum mismatch {place(segment, offset)}")
+        yield tag, _object_id(tag, size, view, segment, offset), offset, size, view[PUT_HEADER_SIZE:]
+        offset += size
+
+
+def headers(
+    source: Source, segment: int, start: int = 0, *, window: int = _HEAD_WINDOW
+) -> Iterator[tuple[int, bytes, int, int]]:
+    """Yield (tag, object id, offset, size) of all entries from offset `start`, without reading their data.
+
+    Raises IntegrityError for a head that cannot be right and for an entry that goes on beyond the file's end.
+    """
+    part = _Window(source, window)
+    file_size = source.size
+    offset = start
+    if start == 0:
+        part.load(0, MAGIC_SIZE)
+        _check_magic(part.data, segment)
+        offset = MAGIC_SIZE
+    while offset < file_size:
+        index = offset - part.begin
+        if len(part.data) - index < PUT_HEADER_SIZE:
+            part.load(offset, PUT_HEADER_SIZE)
+            index = 0
+            _check_head(part.data, segment, offset)
+        _, size, tag = HEADER.unpack_from(part.data, index)
+        check_entry_size(size, HEADER_SIZE, segment, offset)
+        if offset + size > file_size:
+            raise _cut_short(size, file_size - offset, segment, offset)
+        view = memoryview(part.data)[index : index + min(size, PUT_HEADER_SIZE)]
+        yield tag, _object_id(tag, size, view, segment, offset), offset, size
+        offset += size
+
+
+def _check_magic(data: bytes, segment: int) -> None:
+    if data[:MAGIC_SIZE] != MAGIC:
+        raise IntegrityError(f"Invalid segment magic {place(segment, 0)}")
+
+
+def _check_head(data: bytes, segment: int, offset: int) -> None:
+    if len(data) < HEADER_SIZE:
+        raise IntegrityError(
+            f"Invalid segment entry header {place(segment, offset)}: unpack requires a buffer of {HEADER_SIZE} bytes"
+        )
+
+
+def _cut_short(size: int, present: int, segment: int, offset: int) -> IntegrityError:
+    expected, got = size - HEADER_SIZE, present - HEADER_SIZE
+    return IntegrityError(
+        f"Segment entry data short read {place(segment, offset)}: expected {expected}, got {got} bytes"
+    )
+
+
+def _object_id(tag: int, size: int, entry: memoryview, segment: int, offset: int) -> bytes:
+    if tag < COMMIT:
+        if size < PUT_HEADER_SIZE:
+            raise IntegrityError(f"Segment entry key short read {place(segment, offset)}")
+        return bytes(entry[HEADER_SIZE:PUT_HEADER_SIZE])
+    if tag > COMMIT:
+        raise IntegrityError(f"Invalid segment entry header, did not get acceptable tag {place(segment, offset)}")
+    return b""
+
+
+def is_committed(source: Source, segment: int) -> bool:
+    """Return whether a segment ends a transaction: sound, and with nothing but COMMITs after its first (4.6)."""
+    size = source.size
+    if size < COMMIT_SEGMENT_SIZE or source.read_at(size - COMMIT_SIZE, COMMIT_SIZE) != COMMIT_ENTRY:
+        return False
+    committed = False
+    try:
+        for tag, *_ in entries(source, segment):
+            if committed and tag != COMMIT:
+                return False
+            committed = tag == COMMIT
+    except IntegrityError:
+        return False
+    return committed
+
+
+def salvage(source: Source, *, window: int = _WINDOW) -> Iterator[memoryview]:
+    """Yield the sound entries of a damaged segment, whole and in order; what is between them is skipped (17.3).
+
+    Entries with a tag that no borg writes count as damage: kept, they would make every later check fail. The work is
+    linear in the file's size unless its bytes were made to look like many large entries. Each view is valid until the
+    next step.
+    """
+    file_size = source.size
+    if file_size < COMMIT_SEGMENT_SIZE:
+        return
+    part = _Window(source, window)
+    offset = 0
+    while file_size - offset >= HEADER_SIZE:
+        index = offset - part.begin
+        if index < 0 or len(part.data) - index < HEADER_SIZE:
+            part.load(offset, HEADER_SIZE)
+            index = 0
+        crc, size, tag = HEADER.unpack_from(part.data, index)
+        if not _plausible(tag, size, file_size - offset):
+            offset += 1
+            continue
+        if len(part.data) - index < size:
+            part.load(offset, size)
+            index = 0
+        view = memoryview(part.data)[index : index + size]
+        if len(view) == size and crc32(view[4:]) == crc:
+            yield view
+            offset += size
+        else:
+            offset += 1
+
+
+def _plausible(tag: int, size: int, remaining: int) -> bool:
+    if size > remaining or size > MAX_ENTRY_SIZE:
+        return False
+    return (tag < COMMIT and size >= PUT_HEADER_SIZE) or (tag == COMMIT and size == COMMIT_SIZE)

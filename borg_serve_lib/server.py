@@ -1,0 +1,227 @@
+"""The server: a host's options, its policies and its ports, composed into connections."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .errors import PathNotAllowed, UsageError
+from .policy.access import AccessPolicy, AllowAll
+from .policy.homes import Homes
+from .policy.paths import PathPolicy, resolve_path
+from .reporting import FanOut
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from .engine.repository import OpenRequest, Repository
+    from .locking.base import LockManager
+    from .policy.options import ServeOptions
+    from .reporting import Reporter
+    from .rpc.connection import Connection
+    from .storage.base import StorageProvider
+    from .wire.loglines import ClientLog
+
+    PathResolver: TypeAlias = Callable[[bytes], str]
+
+_STDIN, _STDOUT, _STDERR = range(3)
+_FAULT = 2
+_SIGNALLED = 128
+"""Exit statuses from here on stand for signals."""
+
+_TOPICS_ASKED_FOR = ("borg.output.show-version", "borg.output.show-rc")
+"""Told at any level: their events are reported only if an option asks for them."""
+
+
+class Server:
+    """What one host serves, to whom, and how. It has no state of its own: any number of connections at once are fine.
+
+    `options`: the quota and append-only rules of every repository. `paths`: where repositories may be. `resolver`: what
+    a client's path means (see path_resolver). `storages` and `locks`: where repositories live. `access`: what clients
+    may do there. `reporter`: is told what happens on all connections.
+    """
+
+    def __init__(
+        self,
+        options: ServeOptions,
+        *,
+        paths: PathPolicy,
+        resolver: PathResolver,
+        storages: StorageProvider,
+        locks: LockManager,
+        access: AccessPolicy | None = None,
+        reporter: Reporter | None = None,
+    ) -> None:
+        self._options = options
+        self._paths = paths
+        self._resolver = resolver
+        self._storages = storages
+        self._locks = locks
+        self._access = access or AllowAll()
+        self._reporter = reporter
+
+    def connect(self, client_log: ClientLog) -> Connection:
+        """Return a connection to one client, who reads `client_log`."""
+        from .rpc.connection import Connection
+        from .rpc.services import Services
+
+        reporter = client_log if self._reporter is None else FanOut([client_log, self._reporter])
+        return Connection(
+            Services(
+                resolve_path=lambda raw: self._reach(raw, reporter),
+                open_repository=lambda path, request: self._open(path, request, reporter),
+                access=self._access,
+                reporter=reporter,
+                client_log=client_log,
+            )
+        )
+
+    def _reach(self, raw: bytes, reporter: Reporter) -> str:
+        """Return the path that `raw` means, if clients may go there. Raises PathNotAllowed, InvalidArgument."""
+        from .events.session import PathRefused, PathResolved
+
+        requested = raw.decode("utf-8", "backslashreplace")
+        resolved = self._resolver(raw)
+        try:
+            self._paths.check(resolved)
+        except PathNotAllowed:
+            reporter.report(PathRefused(requested, resolved))
+            raise
+        reporter.report(PathResolved(requested, resolved))
+        return resolved
+
+    def _open(self, path: str, request: OpenRequest, reporter: Reporter) -> Repository:
+        # The engine is loaded while the client digests the answer to its first call, not before that.
+        from .engine.opening import HostRules, open_repository
+
+        rules = HostRules(append_only=self._options.append_only, storage_quota=self._options.storage_quota)
+        return open_repository(
+            path, request, storages=self._storages, locks=self._locks, rules=rules, reporter=reporter
+        )
+
+
+def path_resolver(homes: Homes, cwd: str) -> PathResolver:
+    """Return what resolves clients' paths on this machine, from the directory `cwd` (spec: serve-command.md section 4).
+
+    It raises InvalidArgument for a path that no file can have.
+    """
+    encoding = sys.getfilesystemencoding()
+
+    def resolve(raw: bytes) -> str:
+        return resolve_path(
+            raw,
+            base_dir=homes.base_dir(),
+            cwd=cwd,
+            expand_user=homes.expand,
+            realpath=os.path.realpath,
+            encoding=encoding,
+        )
+
+    return resolve
+
+
+def current_directory() -> str:
+    """Return the absolute current directory. Raises UsageError when there is none any more."""
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise UsageError(f"the current directory cannot be used: {error.strerror}; start in another one") from None
+
+
+def account_home(name: str) -> str | None:
+    """Return the home directory of the account `name` ("" for the process's own), None when there is none."""
+    import pwd
+
+    try:
+        return (pwd.getpwnam(name) if name else pwd.getpwuid(os.getuid())).pw_dir
+    except (KeyError, ValueError):
+        # ValueError: a name that no account can have, such as one with undecodable bytes.
+        return None
+
+
+def serve_process(
+    options: ServeOptions,
+    *,
+    homes: Homes,
+    borg_host_id: str | None = None,
+    modern_exit_codes: bool = False,
+    access: AccessPolicy | None = None,
+) -> int:
+    """Serve the one client at stdin and stdout, with the repositories on this machine's disks; return the exit status.
+
+    `borg_host_id`: the host part of lock names, None for the machine's own. `modern_exit_codes`: whether faults have
+    statuses of their own (spec: serve-command.md section 10). Raises UsageError for options that cannot be enforced.
+    """
+    from time import time
+
+    from .transports.stdio import serve_stdio, write_stderr
+    from .wire.loglines import ClientLog
+
+    _occupy_standard_descriptors()
+    log = ClientLog(
+        lambda line: write_stderr(_STDERR, line),
+        level=options.log_level,
+        topics=(*options.debug_topics, *_TOPICS_ASKED_FOR),
+        json=options.log_json,
+        now=time,
+    )
+    server = _server_of_this_machine(options, homes=homes, borg_host_id=borg_host_id, access=access, log=log)
+    if options.show_version:
+        _show_version(log)
+    status = serve_stdio(server.connect(log), stdin=_STDIN, stdout=_STDOUT)
+    status = status if modern_exit_codes else _classic(status)
+    if options.show_rc:
+        _show_status(log, status)
+    return status
+
+
+def _server_of_this_machine(
+    options: ServeOptions, *, homes: Homes, borg_host_id: str | None, access: AccessPolicy | None, log: Reporter
+) -> Server:
+    from time import monotonic, sleep
+
+    from .locking.identity import Identity
+    from .locking.manager import FileLockManager
+    from .locking.owner import KernelProcesses
+    from .storage.filesystem import FilesystemProvider
+
+    cwd = current_directory()
+    return Server(
+        options,
+        paths=PathPolicy.from_options(options, cwd=cwd, realpath=os.path.realpath),
+        resolver=path_resolver(homes, cwd),
+        storages=FilesystemProvider(),
+        locks=FileLockManager(
+            Identity(borg_host_id), processes=KernelProcesses(), clock=monotonic, sleep=sleep, reporter=log
+        ),
+        access=access,
+    )
+
+
+def _occupy_standard_descriptors() -> None:
+    """Let no file of a repository get the number that log lines or replies are written to."""
+    for descriptor in (_STDIN, _STDOUT, _STDERR):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest free number is the one that is missing.
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _classic(status: int) -> int:
+    return _FAULT if 0 < status < _SIGNALLED else status
+
+
+def _show_version(log: Reporter) -> None:
+    from ._version import __version__
+    from .events.process import VersionShown
+
+    log.report(VersionShown(__version__))
+
+
+def _show_status(log: Reporter, status: int) -> None:
+    from .events.process import EndedBadly, EndedWell
+
+    log.report(EndedBadly(status) if status else EndedWell(status))

@@ -1,0 +1,76 @@
+"""Frozen values for the way from process start to the first answer.
+
+attrs makes better ones and is used wherever a session comes later or never. Importing it takes 24 ms, though, with
+Python itself starting in 9 and borg's whole `serve` answering after 165: a server started for each backup of each
+client by ssh cannot spend that on declaring a few classes.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
+
+    from typing_extensions import dataclass_transform as dataclass_transform  # noqa: PLC0414  # passed on
+else:
+
+    def dataclass_transform(**_: object) -> object:
+        return lambda cls: cls
+
+
+def declared_fields(cls: type) -> tuple[str, ...]:
+    """Return the names of the fields that a class and its bases declare by annotations, in order, without ClassVars."""
+    names: dict[str, None] = {}
+    for base in reversed(cls.__mro__):
+        for name, annotation in getattr(base, "__annotations__", {}).items():
+            if not annotation.startswith("ClassVar"):
+                names[name] = None
+    return tuple(names)
+
+
+def bound_fields(cls: type, names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of all fields from a call's arguments and the class's defaults. Raises TypeError."""
+    values = dict(zip(names, args, strict=False))
+    if len(args) > len(names) or not kwargs.keys().isdisjoint(values) or not kwargs.keys() <= set(names):
+        raise TypeError(f"{cls.__name__} takes the fields {', '.join(names)}")
+    values.update(kwargs)
+    for name in names:
+        if name not in values:
+            try:
+                values[name] = getattr(cls, name)
+            except AttributeError:
+                raise TypeError(f"{cls.__name__} needs the field {name}") from None
+    return values
+
+
+@dataclass_transform(frozen_default=True)
+class Value:
+    """Base of frozen values: fields are declared by annotations, with defaults as class attributes."""
+
+    _names: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        cls._names = declared_fields(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.__dict__.update(bound_fields(type(self), self._names, args, kwargs))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.__dict__ == self.__dict__
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self.__dict__.values()))
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
+        return f"{type(self).__name__}({fields})"
+
+    def evolve(self, **changes: Any) -> Any:
+        """Return a copy with some fields changed."""
+        return type(self)(**(self.__dict__ | changes))
