@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import Enum
+from types import TracebackType
+
+from ..errors import LockError
 
 
 class LockMode(Enum):
@@ -24,7 +27,9 @@ class RepositoryLock(ABC):
     def acquire(self, mode: LockMode, wait: float | None) -> None:
         """Take the lock as `mode` (SHARED or EXCLUSIVE).
 
-        `wait`: seconds to wait for others, 0 tries once, None waits for ever. Raises LockTimeout, LockFailed.
+        A lock that is held already is left as it is, except that EXCLUSIVE makes a shared one exclusive (`upgrade`).
+        `wait`: seconds to wait for others, 0 tries once, None waits for ever. Raises LockTimeout, LockFailed, and
+        InvalidArgument for a negative `wait`; after these and any other exception it is held as it was before.
         """
 
     @abstractmethod
@@ -42,7 +47,8 @@ class RepositoryLock(ABC):
     def release(self) -> None:
         """Give the lock back. A lock that is not held is left alone.
 
-        Raises NotLocked or NotMyLock when it was taken away meanwhile; it counts as released even so.
+        Raises NotLocked or NotMyLock when it was taken away meanwhile, LockFailed or LockTimeout when the lock files
+        cannot be changed; it counts as released even so.
         """
 
     @abstractmethod
@@ -56,3 +62,36 @@ class LockManager(ABC):
     @abstractmethod
     def lock_for(self, path: str) -> RepositoryLock:
         """Return a lock, not yet held, for the repository directory at the absolute `path`."""
+
+    def shared(self, path: str, *, wait: float | None) -> HeldLock:
+        """Return a context in which the repository directory at `path` is locked as by a reader.
+
+        `wait` and what entering it raises: see `RepositoryLock.acquire`; leaving it: see `RepositoryLock.release`.
+        """
+        return HeldLock(self.lock_for(path), LockMode.SHARED, wait)
+
+    def exclusive(self, path: str, *, wait: float | None) -> HeldLock:
+        """Return a context in which the repository directory at `path` is locked as by a writer; as `shared`."""
+        return HeldLock(self.lock_for(path), LockMode.EXCLUSIVE, wait)
+
+
+class HeldLock:
+    """A context in which a lock is held. An exception from within is never replaced by one from the release."""
+
+    def __init__(self, lock: RepositoryLock, mode: LockMode, wait: float | None) -> None:
+        self._lock = lock
+        self._mode = mode
+        self._wait = wait
+
+    def __enter__(self) -> RepositoryLock:
+        self._lock.acquire(self._mode, self._wait)
+        return self._lock
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._lock.release()
+        except LockError:
+            if error is None:
+                raise

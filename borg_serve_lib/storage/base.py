@@ -8,15 +8,14 @@ nothing else; the error's `name` is the name that was asked for. Faults are inje
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TypeAlias
 
-import attrs
+from ..buffers import Buffer
+from ..values import Value
 
-Buffer: TypeAlias = bytes | bytearray | memoryview
+__all__ = ["Buffer", "DirectoryEntry", "Patch", "Reader", "Storage", "StorageProvider", "Writer"]
 
 
-@attrs.frozen
-class DirectoryEntry:
+class DirectoryEntry(Value):
     """One name in a directory."""
 
     name: str
@@ -46,6 +45,12 @@ class Reader(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the file. Closing twice is fine."""
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
 
 class Writer(ABC):

@@ -1,0 +1,60 @@
+"""What the locks of one process hold: the part that borg's lock files cannot say.
+
+They name host and process. A process that finds its own name in a lock directory takes it for its own, and all its
+readers share one entry in the roster; a server of several connections in one process has to know which lock is meant.
+"""
+
+from __future__ import annotations
+
+
+class Claims:
+    """The locks of this process, by the path of what they hold.
+
+    Safe among threads without a mutex: every step is one atomic operation of a dict or set. A mutex would stay locked
+    for good if a signal handler raised an exception at the wrong moment.
+    """
+
+    def __init__(self) -> None:
+        # Of the claimants of a lock directory, in the order they came, the first has it.
+        self._claimants: dict[str, dict[object, None]] = {}
+        self._readers: dict[str, set[object]] = {}
+
+    def claim(self, path: str, claimant: object) -> bool:
+        """Claim the lock directory `path`; return whether `claimant` has it now. If not, the claim is void."""
+        self._claimants.setdefault(path, {})[claimant] = None
+        if self.owner(path) is claimant:
+            return True
+        self.drop(path, claimant)
+        return False
+
+    def owner(self, path: str) -> object:
+        """Return who has the lock directory `path`, None if nobody."""
+        return next(iter(list(self._claimants.get(path, ()))), None)
+
+    def drop(self, path: str, claimant: object) -> None:
+        """Give up the claim of `claimant` to the lock directory `path`, if it has one."""
+        self._claimants.get(path, {}).pop(claimant, None)
+
+    def sign_on(self, path: str, reader: object) -> None:
+        """Count `reader` among those that the process's entry in the roster of `path` stands for."""
+        self._readers.setdefault(path, set()).add(reader)
+
+    def sign_off(self, path: str, reader: object) -> None:
+        """Count `reader` no longer; the entry itself may still be there."""
+        self._readers.get(path, set()).discard(reader)
+
+    def sign_all_off(self, path: str) -> None:
+        """Count no reader any longer: the roster of `path` was removed, whoever was in it."""
+        self._readers.get(path, set()).clear()
+
+    def readers(self, path: str) -> frozenset[object]:
+        """Return the readers that the process's entry in the roster of `path` stands for."""
+        return frozenset(self._readers.get(path, ()))
+
+    def has_entry(self, path: str) -> bool:
+        """Return whether an entry with the process's name in the roster of `path` is of this process's making."""
+        return path in self._readers
+
+    def entry_removed(self, path: str) -> None:
+        """Note that the process has no entry in the roster of `path` any more. The lock directory must be held."""
+        self._readers.pop(path, None)

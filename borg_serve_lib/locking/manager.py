@@ -1,0 +1,246 @@
+"""The lock manager for repositories on disk: borg's lock files, exactly (spec: repository-format.md section 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from ..errors import InvalidArgument, LockError, LockFailed, LockTimeout, NotLocked, NotMyLock
+from ..reporting import Event, Reporter
+from .base import LockManager, LockMode, RepositoryLock
+from .claims import Claims
+from .directory import LockDirectory
+from .identity import Holder, Identity
+from .owner import BorgRules, Judge, Processes
+from .rosterfile import RosterFile
+from .waiting import Deadline
+
+READERS_PAUSE = 0.2
+"""Seconds between two looks at whether the readers are gone, as borg's."""
+
+RELEASE_WAIT = 1.5
+"""Seconds that a reader waits for the lock directory when it signs off. Nobody keeps it for long while there are
+readers; and a session that has ended should be gone within two seconds."""
+
+_RELEASE_RHYTHM = 0.02
+
+
+class FileLockManager(LockManager):
+    """Hands out locks that native borgs respect, and respects theirs.
+
+    One manager serves all of a process: borg's files cannot tell two locks of one process apart, the manager can.
+    Its locks may be used in different threads, each lock in one at a time.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        processes: Processes,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        reporter: Reporter,
+    ) -> None:
+        """`clock`: seconds, monotonic. `sleep`: takes seconds. `reporter` is told of stale and malformed locks."""
+        self._identity = identity
+        self._processes = processes
+        self._clock = clock
+        self._sleep = sleep
+        self._reporter = reporter
+        self._claims = Claims()
+
+    def lock_for(self, path: str) -> FileLock:
+        """Return a lock, not yet held, for the repository directory at the absolute `path`; nothing is touched yet."""
+        return FileLock(
+            path,
+            identity=self._identity,
+            judge=self._judge_for(path),
+            clock=self._clock,
+            sleep=self._sleep,
+            reporter=self._reporter,
+            claims=self._claims,
+        )
+
+    def _judge_for(self, path: str) -> Judge:  # noqa: ARG002 - a judge with evidence beside the lock needs its path
+        return BorgRules(self._identity, self._processes)
+
+
+class _OncePerWait(Reporter):
+    """Passes each event on once until told to forget: what is found at every look is told at the first."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._told: set[Event] = set()
+
+    def report(self, event: Event) -> None:
+        if event not in self._told:
+            self._told.add(event)
+            self._reporter.report(event)
+
+    def forget(self) -> None:
+        self._told.clear()
+
+
+class FileLock(RepositoryLock):
+    """The lock of one repository on disk; made by FileLockManager."""
+
+    def __init__(
+        self,
+        repository: str,
+        *,
+        identity: Identity,
+        judge: Judge,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        reporter: Reporter,
+        claims: Claims,
+    ) -> None:
+        self.mode = LockMode.NONE
+        self._path = f"{repository}/lock"
+        self._identity = identity
+        self._clock = clock
+        self._sleep = sleep
+        self._reporter = _OncePerWait(reporter)
+        self._directory = LockDirectory(self._path, judge, self._reporter, claims)
+        self._roster = RosterFile(self._path, judge, self._reporter)
+        self._claims = claims
+        self._me = Holder("", 0, 0)
+        self._dirty = False  # the step that is being taken may have changed the roster
+
+    def acquire(self, mode: LockMode, wait: float | None) -> None:
+        if mode is LockMode.NONE:
+            raise InvalidArgument("a lock is acquired either shared or exclusive")
+        deadline = Deadline(wait, self._clock, self._sleep)
+        before = self.mode
+        if before in (mode, LockMode.EXCLUSIVE):
+            return
+        self._begin()
+        try:
+            if before is LockMode.NONE:
+                self._me = self._identity.holder()
+            if mode is LockMode.SHARED:
+                self._sign_on(deadline)
+            else:
+                self._seize(deadline)
+        except BaseException:
+            self._retreat(before)
+            raise
+
+    def upgrade(self, wait: float | None) -> None:
+        if self.mode is LockMode.NONE:
+            raise NotLocked(self._path)
+        self.acquire(LockMode.EXCLUSIVE, wait)
+
+    def holds_exclusive(self) -> bool:
+        return self.mode is LockMode.EXCLUSIVE and self._directory.is_mine()
+
+    def release(self) -> None:
+        mode = self.mode
+        if mode is LockMode.NONE:
+            return
+        self._begin()
+        try:
+            if mode is LockMode.SHARED:
+                self._sign_off()
+            else:
+                self._directory.check()
+                self._enroll(LockMode.NONE)
+                self._directory.give_back()
+            self._settle(LockMode.NONE)
+        except LockError:
+            self._directory.abandon()
+            self._settle(LockMode.NONE)
+            raise
+        except BaseException:
+            self._dirty = True
+            self._retreat(LockMode.NONE)
+            raise
+
+    def break_lock(self) -> None:
+        try:
+            self._roster.delete()
+            self._claims.sign_all_off(self._path)
+            self._directory.break_open()
+        except OSError as error:
+            raise LockFailed(self._path, str(error)) from error
+
+    def _sign_on(self, deadline: Deadline) -> None:
+        """Take a place among the readers."""
+        while True:
+            self._directory.take(self._me, deadline)
+            self._enroll(LockMode.SHARED)
+            try:
+                self._directory.give_back()
+            except (NotLocked, NotMyLock) as broken:  # and our entry may have gone with it
+                if deadline.passed():
+                    raise LockTimeout(self._directory.path) from broken
+                continue
+            self._settle(LockMode.SHARED)
+            return
+
+    def _sign_off(self) -> None:
+        """Give up the place among the readers. Raises LockError, and leaves the entry, if the directory is kept."""
+        self._dirty = True
+        try:
+            self._directory.take(self._me, self._release_deadline())
+        except LockTimeout:
+            # Only after our lock was broken can somebody keep the directory for so long; then our entry is gone, too.
+            if self._me in self._roster.load().shared:
+                raise
+            return
+        self._enroll(LockMode.NONE)
+        self._directory.give_back()
+
+    def _seize(self, deadline: Deadline) -> None:
+        """Take the lock directory, and keep it if no readers are left (but ourselves: an upgrade)."""
+        while True:
+            self._directory.take(self._me, deadline)
+            if not self._others_read():
+                self._enroll(LockMode.EXCLUSIVE)
+                self._settle(LockMode.EXCLUSIVE)
+                return
+            # Borg signs off before it looks and signs on again before it waits. We stay signed on: nothing to put back.
+            with suppress(NotLocked, NotMyLock):
+                self._directory.give_back()
+            if deadline.passed():
+                raise LockTimeout(self._path)
+            deadline.pause(READERS_PAUSE)
+
+    def _others_read(self) -> bool:
+        shared = self._roster.load().shared
+        if self._claims.has_entry(self._path):
+            shared -= {self._me}
+        return bool(shared or self._claims.readers(self._path) - {self})
+
+    def _enroll(self, mode: LockMode) -> None:
+        """Make the roster say that this lock is held as `mode`. The lock directory must be held."""
+        self._dirty = True
+        (self._claims.sign_on if mode is LockMode.SHARED else self._claims.sign_off)(self._path, self)
+        shared = bool(self._claims.readers(self._path))
+        roster = self._roster.load()
+        self._roster.store(roster.with_holder(self._me, shared=shared, exclusive=mode is LockMode.EXCLUSIVE))
+        if not shared:
+            self._claims.entry_removed(self._path)
+
+    def _begin(self) -> None:
+        self._reporter.forget()
+        self._dirty = False
+
+    def _settle(self, mode: LockMode) -> None:
+        """Note that the lock is held as `mode` now and the disk agrees, or never will."""
+        self.mode = mode
+        if mode is not LockMode.SHARED:
+            self._claims.sign_off(self._path, self)
+
+    def _retreat(self, mode: LockMode) -> None:
+        """Go back to `mode` after a failure, as far as possible: directory, roster and all. Raises nothing."""
+        with suppress(LockError):
+            if self._dirty and not self._directory.is_claimed():
+                self._directory.take(self._me, self._release_deadline())
+            if self._directory.is_claimed():
+                self._enroll(mode)
+        self._directory.abandon()
+        self._settle(mode)
+
+    def _release_deadline(self) -> Deadline:
+        return Deadline(RELEASE_WAIT, self._clock, self._sleep, _RELEASE_RHYTHM)

@@ -1,0 +1,122 @@
+"""The content of `lock.roster`: who holds a lock as what, as JSON (spec: repository-format.md section 9.3).
+
+Borg takes a roster with one malformed entry for empty and so overlooks its readers. We keep every entry that can be
+read, whatever has happened to the rest, because an entry lost is a reader whose lock is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from .identity import Holder
+
+_TORN_ROSTER = (
+    r'"exclusive"\s*:\s*\['
+    r"|"
+    r'\[\s*("(?:[^"\\]|\\.)*")\s*,\s*(-?\d{1,18})\s*,\s*(-?\d{1,18})\s*\]'
+)  # fmt: skip
+
+
+@attrs.frozen
+class Roster:
+    """The holders of one repository's lock: a writer waits for those in `shared`, nobody for those in `exclusive`."""
+
+    shared: frozenset[Holder] = frozenset()
+    exclusive: frozenset[Holder] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.shared or self.exclusive)
+
+    def with_holder(self, holder: Holder, *, shared: bool, exclusive: bool) -> Roster:
+        """Return the roster with `holder` in just the named lists."""
+        return Roster(
+            self.shared | {holder} if shared else self.shared - {holder},
+            self.exclusive | {holder} if exclusive else self.exclusive - {holder},
+        )
+
+    def without(self, dead: frozenset[Holder]) -> Roster:
+        """Return the roster without the holders in `dead`."""
+        return Roster(self.shared - dead, self.exclusive - dead)
+
+
+def render_roster(roster: Roster) -> bytes:
+    """Return `roster` as borg writes it: one line of JSON without an end of line, empty lists left out."""
+    kinds = (("shared", roster.shared), ("exclusive", roster.exclusive))
+    lists = ", ".join(f'"{kind}": [{_render_holders(holders)}]' for kind, holders in kinds if holders)
+    return f"{{{lists}}}".encode()
+
+
+def _render_holders(holders: frozenset[Holder]) -> str:
+    ordered = sorted(holders, key=lambda holder: (holder.host, holder.pid, holder.thread))
+    return ", ".join(f"[{_render_text(holder.host)}, {holder.pid}, {holder.thread}]" for holder in ordered)
+
+
+def _render_text(text: str) -> str:
+    # Nearly every host id; importing json for it would cost every session a millisecond.
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    import json
+
+    return json.dumps(text)
+
+
+def parse_roster(data: bytes) -> Roster:
+    """Return what can be read of `data`, the bytes of a roster file. Never raises, whatever the bytes are.
+
+    An entry whose kind cannot be told counts as shared: that is the kind which protects its holder.
+    """
+    if not data.strip():
+        return Roster()
+    import json
+
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return _salvage(text)
+    if not isinstance(document, dict):
+        return _salvage(text)
+    shared: set[Holder] = set()
+    exclusive: set[Holder] = set()
+    for kind, entries in document.items():
+        (exclusive if kind == "exclusive" else shared).update(_read_entries(entries))
+    return Roster(frozenset(shared), frozenset(exclusive))
+
+
+def _read_entries(entries: object) -> Iterator[Holder]:
+    if not isinstance(entries, list):
+        return
+    for entry in entries:
+        # `type`, not isinstance: true and 1.0 are no process ids.
+        if isinstance(entry, list) and [type(item) for item in entry] == [str, int, int]:
+            yield Holder(*entry)
+
+
+def _salvage(text: str) -> Roster:
+    """Return the entries that are whole in a text that is no JSON object."""
+    import re
+
+    shared: set[Holder] = set()
+    exclusive: set[Holder] = set()
+    is_exclusive, end = False, 0
+    for match in re.finditer(_TORN_ROSTER, text):
+        unbroken = not text[end : match.start()].strip(", \t\r\n")
+        end = match.end()
+        host, pid, thread = match.groups()
+        if host is None:
+            is_exclusive = True
+            continue
+        is_exclusive = is_exclusive and unbroken
+        (exclusive if is_exclusive else shared).update(_salvaged_holder(host, pid, thread))
+    return Roster(frozenset(shared), frozenset(exclusive))
+
+
+def _salvaged_holder(host: str, pid: str, thread: str) -> Iterable[Holder]:
+    import json
+
+    try:
+        return (Holder(json.loads(host), int(pid), int(thread)),)
+    except ValueError:
+        return ()

@@ -1,0 +1,117 @@
+"""The file `lock.roster`: read and written in place, only while holding the lock directory (spec: section 9.3)."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from ..errors import LockFailed
+from ..events.locks import StaleRosterEntryRemoved
+from ..reporting import Reporter
+from .identity import Holder
+from .owner import Judge
+from .roster import Roster, parse_roster, render_roster
+
+_READ_LIMIT = 1 << 20
+"""Bytes; some 20,000 holders. What lies beyond is not read."""
+
+
+class RosterFile:
+    """The roster beside the lock `lock_path` (`<repository>/lock`)."""
+
+    def __init__(self, lock_path: str, judge: Judge, reporter: Reporter) -> None:
+        self.path = lock_path + ".roster"
+        self._lock_path = lock_path
+        self._judge = judge
+        self._reporter = reporter
+        self._bytes: bytes | None = None  # as in the file; None: there is no file
+        self._parsed: tuple[bytes | None, Roster] = (None, Roster())
+
+    def load(self) -> Roster:
+        """Return the roster without the entries of the dead, each of which is reported.
+
+        A missing or damaged file is no error (see `parse_roster`). Raises LockFailed if it cannot be read at all.
+        """
+        try:
+            self._bytes = self._read()
+        except OSError as error:
+            raise LockFailed(self._lock_path, str(error)) from error
+        if self._parsed[0] != self._bytes:
+            self._parsed = (self._bytes, parse_roster(self._bytes or b""))
+        roster = self._parsed[1]
+        return roster.without(self._dead("shared", roster.shared) | self._dead("exclusive", roster.exclusive))
+
+    def store(self, roster: Roster) -> None:
+        """Make the file say `roster`; an empty one has no file. Must follow a `load`.
+
+        Needs no new block unless the file is new or grows past its last block (on a file system that writes in place).
+        Raises LockFailed; the file is then as it was before.
+        """
+        try:
+            if not roster:
+                self.delete()
+            else:
+                self._write(render_roster(roster))
+        except OSError as error:
+            raise LockFailed(self._lock_path, str(error)) from error
+        self._parsed = (self._bytes, roster)
+
+    def delete(self) -> None:
+        """Remove the file if there is one. Raises OSError."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.path)
+        self._bytes = None
+
+    def _dead(self, kind: str, holders: frozenset[Holder]) -> frozenset[Holder]:
+        dead = frozenset(holder for holder in holders if self._judge.is_dead(holder))
+        for holder in dead:
+            self._reporter.report(StaleRosterEntryRemoved(kind, holder.host, holder.pid, holder.thread))
+        return dead
+
+    def _read(self) -> bytes | None:
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            return os.read(descriptor, _READ_LIMIT)
+        finally:
+            os.close(descriptor)
+
+    def _write(self, data: bytes) -> None:
+        if data == self._bytes:
+            return
+        before, self._bytes = self._bytes, b""  # not known while it is being written
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            try:
+                _overwrite(descriptor, data)
+            except BaseException:
+                self._put_back(descriptor, before)
+                raise
+        finally:
+            os.close(descriptor)
+        self._bytes = data
+
+    def _put_back(self, descriptor: int, before: bytes | None) -> None:
+        with suppress(OSError):
+            if before is None:
+                self.delete()
+            else:
+                _overwrite(descriptor, before)
+                self._bytes = before
+
+
+def _overwrite(descriptor: int, data: bytes) -> None:
+    """Write `data` as the whole content, in such an order that the file is readable JSON at every moment.
+
+    One write of `data`, padded with blanks to the old size, then the cut: truncating first, as borg does, would lose
+    all other entries to a kill or a full disk in between.
+    """
+    size = os.fstat(descriptor).st_size
+    padded = data.ljust(size)
+    written = os.pwrite(descriptor, padded, 0)
+    while written < len(padded):
+        written += os.pwrite(descriptor, padded[written:], written)
+    if size > len(data):
+        os.ftruncate(descriptor, len(data))

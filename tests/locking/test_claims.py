@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from borg_serve_lib.locking.claims import Claims
+
+
+def test_the_first_claimant_has_it_until_it_gives_it_up() -> None:
+    claims = Claims()
+    assert claims.owner("/a") is None
+    assert claims.claim("/a", "first")
+    assert claims.claim("/a", "first")
+    assert not claims.claim("/a", "second")
+    assert claims.owner("/a") == "first"
+    claims.drop("/a", "second")
+    assert claims.owner("/a") == "first"
+    claims.drop("/a", "first")
+    assert claims.owner("/a") is None
+
+
+def test_a_claim_that_failed_is_void() -> None:
+    claims = Claims()
+    claims.claim("/a", "first")
+    claims.claim("/a", "second")
+    claims.drop("/a", "first")
+    assert claims.owner("/a") is None
+    assert claims.claim("/a", "third")
+
+
+def test_claims_to_different_paths_do_not_meet() -> None:
+    claims = Claims()
+    assert claims.claim("/a", "first")
+    assert claims.claim("/b", "second")
+
+
+def test_dropping_what_was_never_claimed_does_nothing() -> None:
+    Claims().drop("/a", "first")
+
+
+def test_an_entry_is_ours_from_the_first_reader_until_it_is_removed() -> None:
+    claims = Claims()
+    assert not claims.has_entry("/a")
+    claims.sign_on("/a", "first")
+    claims.sign_on("/a", "second")
+    assert claims.readers("/a") == {"first", "second"}
+    claims.sign_off("/a", "first")
+    claims.sign_off("/a", "first")
+    assert claims.readers("/a") == {"second"}
+    claims.sign_off("/a", "second")
+    assert (claims.readers("/a"), claims.has_entry("/a")) == (frozenset(), True)
+    claims.entry_removed("/a")
+    assert not claims.has_entry("/a")
+    claims.sign_off("/a", "first")
+    claims.sign_all_off("/a")
+    assert not claims.has_entry("/a")
+
+
+def test_all_readers_can_be_signed_off_at_once() -> None:
+    claims = Claims()
+    claims.sign_on("/a", "first")
+    claims.sign_on("/b", "first")
+    claims.sign_all_off("/a")
+    assert (claims.readers("/a"), claims.readers("/b")) == (frozenset(), {"first"})

@@ -1,0 +1,775 @@
+"""The lock files on disk: borg's layout, dead owners, damage, failures and interruptions at every line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from borg_serve_lib import locking
+from borg_serve_lib.errors import LockFailed, LockTimeout, NotLocked, NotMyLock
+from borg_serve_lib.events.locks import MalformedLock, StaleLockRemoved, StaleRosterEntryRemoved
+from borg_serve_lib.locking.base import LockMode
+from borg_serve_lib.locking.manager import RELEASE_WAIT, FileLock
+
+from .support import Disk, World, lock_files
+
+SHARED, EXCLUSIVE, NONE = LockMode.SHARED, LockMode.EXCLUSIVE, LockMode.NONE
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk(World())
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    repository = tmp_path / "repo"
+    repository.mkdir()
+    return repository
+
+
+def lock_of(disk: Disk, repo: Path, pid: int, host: str = "here@1") -> FileLock:
+    return disk.manager(pid, host).lock_for(str(repo))
+
+
+def roster(repo: Path) -> object:
+    return json.loads((repo / "lock.roster").read_bytes())
+
+
+def put_lock(repo: Path, *names: str) -> None:
+    (repo / "lock.exclusive").mkdir()
+    for name in names:
+        (repo / "lock.exclusive" / name).touch()
+
+
+def put_roster(repo: Path, content: bytes | dict[str, list[list[object]]]) -> None:
+    (repo / "lock.roster").write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+
+
+# --- the files ------------------------------------------------------------------------------------------------------
+
+
+def test_a_writer_leaves_exactly_borgs_files(disk: Disk, repo: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with disk.manager(16841).exclusive(str(repo), wait=0):
+            assert lock_files(repo) == ["lock.exclusive", "lock.roster"]
+            assert os.listdir(repo / "lock.exclusive") == ["here@1.16841-0"]
+            own_file = repo / "lock.exclusive" / "here@1.16841-0"
+            assert (own_file.stat().st_size, own_file.stat().st_mode & 0o777) == (0, 0o600)
+            assert (repo / "lock.exclusive").stat().st_mode & 0o777 == 0o700
+            assert (repo / "lock.roster").read_bytes() == b'{"exclusive": [["here@1", 16841, 0]]}'
+            assert (repo / "lock.roster").stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(before)
+    assert lock_files(repo) == []
+
+
+def test_the_lock_directory_is_private_whatever_the_umask(disk: Disk, repo: Path) -> None:
+    before = os.umask(0o007)
+    try:
+        with disk.manager(5).exclusive(str(repo), wait=0):
+            assert (repo / "lock.exclusive").stat().st_mode & 0o777 == 0o700
+            assert (repo / "lock.exclusive" / "here@1.5-0").stat().st_mode & 0o777 == 0o660
+    finally:
+        os.umask(before)
+
+
+def test_readers_leave_only_a_roster(disk: Disk, repo: Path) -> None:
+    with disk.manager(5).shared(str(repo), wait=0), disk.manager(6, "there@2").shared(str(repo), wait=0):
+        assert lock_files(repo) == ["lock.roster"]
+        assert roster(repo) == {"shared": [["here@1", 5, 0], ["there@2", 6, 0]]}
+    assert lock_files(repo) == []
+
+
+def test_readers_of_one_process_share_an_entry_until_the_last_signs_off(disk: Disk, repo: Path) -> None:
+    manager = disk.manager(5)
+    first, second = manager.lock_for(str(repo)), manager.lock_for(str(repo))
+    first.acquire(SHARED, 0)
+    second.acquire(SHARED, 0)
+    assert roster(repo) == {"shared": [["here@1", 5, 0]]}
+    first.release()
+    assert roster(repo) == {"shared": [["here@1", 5, 0]]}
+    second.release()
+    assert lock_files(repo) == []
+
+
+def test_an_upgrade_moves_the_entry(disk: Disk, repo: Path) -> None:
+    lock = lock_of(disk, repo, 5)
+    lock.acquire(SHARED, 0)
+    lock.upgrade(0)
+    assert roster(repo) == {"exclusive": [["here@1", 5, 0]]}
+    lock.release()
+    assert lock_files(repo) == []
+
+
+def test_the_process_id_is_taken_anew_for_every_acquisition(disk: Disk, repo: Path) -> None:
+    pids = iter((5, 6))
+    manager = disk.manager(0)
+    manager._identity._pid = lambda: next(pids)
+    lock = manager.lock_for(str(repo))
+    for pid in (5, 6):
+        lock.acquire(EXCLUSIVE, 0)
+        assert os.listdir(repo / "lock.exclusive") == [f"here@1.{pid}-0"]
+        lock.release()
+
+
+def test_waiting_writes_nothing_after_the_first_look(disk: Disk, repo: Path) -> None:
+    put_lock(repo, "there@2.7-0")
+    changes: list[int] = []
+
+    def sleep(seconds: float) -> None:
+        changes.append(repo.stat().st_mtime_ns)
+        World.sleep(disk.world, seconds)
+
+    disk.world.sleep = sleep  # type: ignore[method-assign]
+    with pytest.raises(LockTimeout):
+        lock_of(disk, repo, 5).acquire(EXCLUSIVE, 10)
+    assert len(changes) == 50
+    assert set(changes) == {repo.stat().st_mtime_ns}
+    assert lock_files(repo) == ["lock.exclusive"]
+
+
+# --- others' leftovers ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
+def test_an_empty_lock_directory_is_taken_over_at_once(disk: Disk, repo: Path, mode: LockMode) -> None:
+    put_lock(repo)
+    lock = lock_of(disk, repo, 5)
+    lock.acquire(mode, 0)
+    lock.release()
+    assert lock_files(repo) == []
+    assert disk.reporter.events == []
+
+
+@pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
+@pytest.mark.parametrize("dead", [["here@1.66-0"], ["here@1.66-0", "here@1.67-0"]])
+def test_the_lock_of_the_dead_is_removed_even_if_there_is_no_time_to_wait(
+    disk: Disk, repo: Path, mode: LockMode, dead: list[str]
+) -> None:
+    disk.processes.dead = {66, 67}
+    put_lock(repo, *dead)
+    lock = lock_of(disk, repo, 5)
+    lock.acquire(mode, 0)
+    assert sorted(map(str, disk.reporter.events)) == sorted(map(str, map(StaleLockRemoved, dead)))
+    lock.release()
+    assert lock_files(repo) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["here@1.5-0", "there@2.66-0", "here.66-0", "here@1.66-1", "here@1.0-0", "here@1x.66-0"]
+)
+def test_the_lock_of_anybody_not_known_dead_is_respected(disk: Disk, repo: Path, name: str) -> None:
+    disk.processes.dead = {66}
+    put_lock(repo, name)
+    with pytest.raises(LockTimeout) as caught:
+        lock_of(disk, repo, 7).acquire(EXCLUSIVE, 1)
+    assert caught.value.path == f"{repo}/lock.exclusive"
+    assert os.listdir(repo / "lock.exclusive") == [name]
+    assert disk.reporter.events == []
+
+
+def test_a_dead_owner_that_another_process_removes_first_is_not_told_by_us(
+    disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.processes.dead = {66}
+    put_lock(repo, "here@1.66-0")
+    unlink = os.unlink
+
+    def outrun(path: str | Path) -> None:
+        if str(path).endswith("lock.exclusive/here@1.66-0"):
+            unlink(path)
+            put = repo / "lock.exclusive" / "there@2.7-0"
+            put.touch()
+            disk.world.after(1, put.unlink)
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", outrun)
+    lock = lock_of(disk, repo, 5)
+    with pytest.raises(LockTimeout):
+        lock.acquire(EXCLUSIVE, 0)
+    lock.acquire(EXCLUSIVE, 5)
+    assert disk.reporter.events == []
+    lock.release()
+    assert lock_files(repo) == []
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EROFS, errno.ENOENT])
+def test_a_dead_owner_that_cannot_be_removed_keeps_the_lock(disk: Disk, repo: Path, error: int) -> None:
+    disk.processes.dead = {66}
+    put_lock(repo, "here@1.66-0")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        failing(monkeypatch, "unlink", error, "here@1.66-0")
+        with pytest.raises(LockTimeout):
+            lock_of(disk, repo, 5).acquire(EXCLUSIVE, 1)
+    assert disk.reporter.events == []
+    assert lock_files(repo) == ["lock.exclusive"]
+
+
+def test_one_living_owner_beside_a_dead_one_keeps_the_lock(disk: Disk, repo: Path) -> None:
+    disk.processes.dead = {66}
+    put_lock(repo, "here@1.66-0", "here@1.5-0")
+    with pytest.raises(LockTimeout):
+        lock_of(disk, repo, 7).acquire(EXCLUSIVE, 1)
+    assert "here@1.5-0" in os.listdir(repo / "lock.exclusive")
+
+
+def test_a_malformed_name_is_respected_and_told_once_per_wait(disk: Disk, repo: Path) -> None:
+    put_lock(repo, "garbage")
+    lock = lock_of(disk, repo, 7)
+    for _ in range(2):
+        with pytest.raises(LockTimeout):
+            lock.acquire(EXCLUSIVE, 5)
+    assert os.listdir(repo / "lock.exclusive") == ["garbage"]
+    assert disk.reporter.events == [MalformedLock("garbage", f"{repo}/lock.exclusive")] * 2
+
+
+def test_a_predecessors_lock_with_our_own_process_id_counts_as_ours(disk: Disk, repo: Path) -> None:
+    put_lock(repo, "here@1.5-0")
+    lock = lock_of(disk, repo, 5)
+    lock.acquire(EXCLUSIVE, 0)
+    assert lock.holds_exclusive()
+    lock.release()
+    assert lock_files(repo) == []
+
+
+def test_dead_readers_are_dropped_and_told_once_per_wait(disk: Disk, repo: Path) -> None:
+    disk.processes.dead = {66, 67}
+    put_roster(repo, {"shared": [["here@1", 66, 0], ["there@2", 66, 0]], "exclusive": [["here@1", 67, 0]]})
+    with pytest.raises(LockTimeout) as caught:
+        lock_of(disk, repo, 5).acquire(EXCLUSIVE, 3)
+    assert caught.value.path == f"{repo}/lock"
+    assert sorted(map(repr, disk.reporter.events)) == sorted(
+        map(
+            repr,
+            (
+                StaleRosterEntryRemoved("shared", "here@1", 66, 0),
+                StaleRosterEntryRemoved("exclusive", "here@1", 67, 0),
+            ),
+        )
+    )
+    with disk.manager(5).shared(str(repo), wait=0):
+        assert roster(repo) == {"shared": [["here@1", 5, 0], ["there@2", 66, 0]]}
+    assert roster(repo) == {"shared": [["there@2", 66, 0]]}
+
+
+def test_a_roster_of_dead_readers_alone_stops_no_writer(disk: Disk, repo: Path) -> None:
+    disk.processes.dead = {66}
+    put_roster(repo, {"shared": [["here@1", 66, 0]]})
+    with disk.manager(5).exclusive(str(repo), wait=0):
+        assert roster(repo) == {"exclusive": [["here@1", 5, 0]]}
+    assert lock_files(repo) == []
+
+
+def test_an_exclusive_entry_without_the_directory_stops_nobody(disk: Disk, repo: Path) -> None:
+    put_roster(repo, {"exclusive": [["there@2", 66, 0]]})
+    with disk.manager(5).exclusive(str(repo), wait=0):
+        pass
+    assert roster(repo) == {"exclusive": [["there@2", 66, 0]]}
+
+
+def test_a_reader_with_our_process_id_is_not_taken_for_us(disk: Disk, repo: Path) -> None:
+    put_roster(repo, {"shared": [["here@1", 5, 0]]})
+    with pytest.raises(LockTimeout):
+        lock_of(disk, repo, 5).acquire(EXCLUSIVE, 0)
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"garbage", b'{"shared": [["there@2", 6', b"[1]", b"\0" * 50, b'{"shared": 7}']
+)
+@pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
+def test_a_roster_that_names_nobody_stops_nobody(disk: Disk, repo: Path, damage: bytes, mode: LockMode) -> None:
+    put_roster(repo, damage)
+    lock = lock_of(disk, repo, 5)
+    lock.acquire(mode, 0)
+    assert roster(repo) == {mode.value: [["here@1", 5, 0]]}
+    lock.release()
+    assert lock_files(repo) == []
+
+
+@pytest.mark.parametrize(
+    "damaged", [b'{"shared": [["there@2", 66, 0], 7]}', b'{"shared": [["there@2", 66, 0], ["x', b'[["there@2", 66, 0]]']
+)
+def test_a_reader_in_a_damaged_roster_is_respected_and_kept(disk: Disk, repo: Path, damaged: bytes) -> None:
+    put_roster(repo, damaged)
+    with pytest.raises(LockTimeout) as caught:
+        lock_of(disk, repo, 5).acquire(EXCLUSIVE, 0)
+    assert caught.value.path == f"{repo}/lock"
+    with disk.manager(5).shared(str(repo), wait=0):
+        assert roster(repo) == {"shared": [["here@1", 5, 0], ["there@2", 66, 0]]}
+
+
+def test_breaking_removes_everything_whatever_it_is(disk: Disk, repo: Path) -> None:
+    put_lock(repo, "garbage", "there@2.5-0", "here@1.7-0")
+    put_roster(repo, b"garbage")
+    lock_of(disk, repo, 5).break_lock()
+    assert lock_files(repo) == []
+
+
+def test_a_lock_that_is_taken_while_it_is_broken_is_left_to_the_new_owner(
+    disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_lock(repo, "there@2.7-0")
+    rmdir = os.rmdir
+
+    def late(path: str) -> None:
+        (repo / "lock.exclusive" / "there@2.8-0").touch()
+        rmdir(path)
+
+    monkeypatch.setattr(os, "rmdir", late)
+    lock_of(disk, repo, 5).break_lock()
+    assert os.listdir(repo / "lock.exclusive") == ["there@2.8-0"]
+
+
+def test_a_lock_that_cannot_be_removed_is_not_broken(disk: Disk, repo: Path) -> None:
+    put_lock(repo, "there@2.7-0")
+    for function in ("unlink", "rmdir"):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            failing(monkeypatch, function, errno.EROFS, "lock.exclusive")
+            with pytest.raises(LockFailed, match="Read-only") as caught:
+                lock_of(disk, repo, 5).break_lock()
+            assert caught.value.path == f"{repo}/lock"
+
+
+# --- a lock that is taken away --------------------------------------------------------------------------------------
+
+
+def test_what_happened_to_a_lost_lock_is_told_apart(disk: Disk, repo: Path) -> None:
+    lock = lock_of(disk, repo, 5)
+    lock.acquire(EXCLUSIVE, 0)
+    (repo / "lock.exclusive" / "here@1.5-0").unlink()
+    assert not lock.holds_exclusive()
+    with pytest.raises(NotMyLock):
+        lock.release()
+    (repo / "lock.exclusive").rmdir()
+    lock.acquire(EXCLUSIVE, 0)
+    lock_of(disk, repo, 6).break_lock()
+    with pytest.raises(NotLocked):
+        lock.release()
+    assert lock_files(repo) == []
+
+
+def test_a_lock_that_native_borg_broke_is_free_to_the_other_locks_of_our_process(disk: Disk, repo: Path) -> None:
+    manager = disk.manager(5)
+    lock, other = manager.lock_for(str(repo)), manager.lock_for(str(repo))
+    lock.acquire(EXCLUSIVE, 0)
+    (repo / "lock.roster").unlink()
+    (repo / "lock.exclusive" / "here@1.5-0").unlink()
+    (repo / "lock.exclusive").rmdir()
+    other.acquire(EXCLUSIVE, 0)
+    assert not lock.holds_exclusive()
+    with pytest.raises(NotMyLock):
+        lock.release()
+    assert other.holds_exclusive()
+    other.release()
+    assert lock_files(repo) == []
+
+
+def test_a_writer_that_lost_its_lock_leaves_the_roster_of_its_successors_alone(disk: Disk, repo: Path) -> None:
+    lock = lock_of(disk, repo, 5)
+    lock.acquire(EXCLUSIVE, 0)
+    lock_of(disk, repo, 6).break_lock()
+    with disk.manager(7).shared(str(repo), wait=0):
+        with pytest.raises(NotLocked):
+            lock.release()
+        assert roster(repo) == {"shared": [["here@1", 7, 0]]}
+
+
+def test_a_writer_that_lost_its_directory_does_not_touch_the_roster(disk: Disk, repo: Path) -> None:
+    lock = lock_of(disk, repo, 5)
+    lock.acquire(EXCLUSIVE, 0)
+    before = (repo / "lock.roster").read_bytes()
+    (repo / "lock.exclusive" / "here@1.5-0").rename(repo / "lock.exclusive" / "there@2.7-0")
+    with pytest.raises(NotMyLock):
+        lock.release()
+    assert (repo / "lock.roster").read_bytes() == before
+
+
+def test_a_later_reader_with_our_process_id_is_not_taken_for_us_either(disk: Disk, repo: Path) -> None:
+    manager = disk.manager(5)
+    with manager.shared(str(repo), wait=0):
+        pass
+    put_roster(repo, {"shared": [["here@1", 5, 0]]})
+    with pytest.raises(LockTimeout):
+        manager.lock_for(str(repo)).acquire(EXCLUSIVE, 0)
+
+
+def test_a_second_reader_of_a_process_writes_no_roster(disk: Disk, repo: Path) -> None:
+    manager = disk.manager(5)
+    with manager.shared(str(repo), wait=0):
+        before = (repo / "lock.roster").stat().st_mtime_ns
+        with manager.shared(str(repo), wait=0):
+            pass
+        assert (repo / "lock.roster").stat().st_mtime_ns == before
+
+
+def test_a_reader_whose_lock_was_broken_signs_off_beside_the_next_writer(disk: Disk, repo: Path) -> None:
+    reader = lock_of(disk, repo, 5)
+    reader.acquire(SHARED, 0)
+    lock_of(disk, repo, 6).break_lock()
+    with disk.manager(6).exclusive(str(repo), wait=0) as writer:
+        reader.release()
+        assert writer.holds_exclusive()
+    assert reader.mode is NONE
+    assert lock_files(repo) == []
+
+
+def test_a_reader_waits_a_moment_for_the_directory_to_sign_off(disk: Disk, repo: Path) -> None:
+    reader = lock_of(disk, repo, 5)
+    reader.acquire(SHARED, 0)
+    put_lock(repo, "there@2.6-0")
+    disk.world.after(1, lock_of(disk, repo, 7)._directory.break_open)
+    reader.release()
+    assert lock_files(repo) == []
+
+
+def test_a_reader_that_cannot_sign_off_says_so_and_does_not_stand_in_its_own_way(disk: Disk, repo: Path) -> None:
+    manager = disk.manager(5)
+    reader = manager.lock_for(str(repo))
+    reader.acquire(SHARED, 0)
+    put_lock(repo, "there@2.6-0")
+    with pytest.raises(LockTimeout) as caught:
+        reader.release()
+    assert caught.value.path == f"{repo}/lock.exclusive"
+    assert disk.world.now - 1000 == pytest.approx(RELEASE_WAIT, abs=0.01)
+    assert reader.mode is NONE
+    reader.release()
+    (repo / "lock.exclusive" / "there@2.6-0").unlink()
+    with manager.exclusive(str(repo), wait=0):
+        pass
+    assert lock_files(repo) == []
+
+
+def test_a_reader_whose_registration_is_broken_in_the_act_registers_again(
+    disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = lock_of(disk, repo, 5)
+    store = lock._roster.store
+    breaks = [lock_of(disk, repo, 6).break_lock]
+
+    def store_and_lose(new: Any) -> None:
+        store(new)
+        if breaks:
+            breaks.pop()()
+
+    monkeypatch.setattr(lock._roster, "store", store_and_lose)
+    with pytest.raises(LockTimeout):
+        lock.acquire(SHARED, 0)
+    assert (lock.mode, lock_files(repo)) == (NONE, [])
+    breaks.append(lock_of(disk, repo, 6).break_lock)
+    lock.acquire(SHARED, 1)
+    assert roster(repo) == {"shared": [["here@1", 5, 0]]}
+    lock.release()
+    assert lock_files(repo) == []
+
+
+# --- what the file system refuses -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
+@pytest.mark.parametrize("wait", [0, None])
+def test_a_repository_that_is_gone_cannot_be_locked(
+    disk: Disk, tmp_path: Path, mode: LockMode, wait: float | None
+) -> None:
+    lock = lock_of(disk, tmp_path / "missing", 5)
+    with pytest.raises(LockFailed, match="No such file") as caught:
+        lock.acquire(mode, wait)
+    assert caught.value.path == f"{tmp_path}/missing/lock.exclusive"
+    assert lock.mode is NONE
+
+
+def test_something_else_in_the_place_of_the_lock_directory_is_named(disk: Disk, repo: Path) -> None:
+    (repo / "lock.exclusive").touch()
+    with pytest.raises(LockFailed, match="Not a directory"):
+        lock_of(disk, repo, 5).acquire(EXCLUSIVE, None)
+    assert lock_files(repo) == ["lock.exclusive"]
+
+
+@pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
+def test_a_roster_that_cannot_be_read_fails_and_frees_the_directory(disk: Disk, repo: Path, mode: LockMode) -> None:
+    (repo / "lock.roster").mkdir()
+    lock = lock_of(disk, repo, 5)
+    with pytest.raises(LockFailed, match="Is a directory") as caught:
+        lock.acquire(mode, None)
+    assert caught.value.path == f"{repo}/lock"
+    assert lock.mode is NONE
+    with pytest.raises(LockFailed):
+        lock.break_lock()
+    assert lock_files(repo) == ["lock.roster"]
+
+
+@pytest.mark.parametrize("host", ["../up", "a/b", "nul\0", "x" * 300])
+def test_a_host_id_that_is_no_file_name_fails_and_touches_nothing(disk: Disk, repo: Path, host: str) -> None:
+    with pytest.raises(LockFailed):
+        lock_of(disk, repo, 5, host).acquire(EXCLUSIVE, 0)
+    assert os.listdir(repo) == []
+    assert os.listdir(repo.parent) == ["repo"]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, function: str, error: int, part: str) -> None:
+    """Let the function of os fail for paths with `part` in them."""
+    real: Callable[..., Any] = getattr(os, function)
+
+    def fake(path: str, *rest: Any, **named: Any) -> Any:
+        if part in str(path):
+            raise OSError(error, os.strerror(error), path)
+        return real(path, *rest, **named)
+
+    monkeypatch.setattr(os, function, fake)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
+@pytest.mark.parametrize(
+    ("function", "part"),
+    [("mkdir", ".tmp"), ("open", ".tmp/"), ("replace", ".tmp"), ("open", "lock.roster")],
+)
+def test_a_lock_that_cannot_be_written_fails_and_leaves_nothing(
+    disk: Disk, repo: Path, mode: LockMode, error: int, function: str, part: str
+) -> None:
+    lock = lock_of(disk, repo, 5)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        failing(monkeypatch, function, error, part)
+        with pytest.raises(LockFailed) as caught:
+            lock.acquire(mode, None)
+    assert os.strerror(error) in caught.value.reason
+    assert caught.value.path == f"{repo}/lock" + ("" if part == "lock.roster" else ".exclusive")
+    assert lock.mode is NONE
+    assert lock_files(repo) == []
+    lock.acquire(mode, 0)
+    lock.release()
+    assert lock_files(repo) == []
+
+
+@pytest.mark.parametrize("room", [0, 10])
+@pytest.mark.parametrize("step", ["reader", "writer", "upgrade"])
+def test_a_full_disk_while_writing_the_roster_keeps_every_readers_place(
+    disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch, room: int, step: str
+) -> None:
+    """`room`: how many bytes beyond its old size the roster can still grow by."""
+    others: dict[str, list[list[object]]] = {} if step == "writer" else {"shared": [["there@2", 66, 0]]}
+    if step != "upgrade":
+        others["exclusive"] = [["there@2", 67, 0]]
+    if others and step != "upgrade":
+        put_roster(repo, others)
+    lock = lock_of(disk, repo, 5)
+    if step == "upgrade":
+        lock.acquire(SHARED, 0)
+    before = (repo / "lock.roster").read_bytes()
+    pwrite = os.pwrite
+
+    def full(descriptor: int, data: bytes, offset: int) -> int:
+        rest = len(before) + room - offset
+        if rest <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(descriptor, data[:rest], offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    mode, was = (EXCLUSIVE, lock.mode) if step in ("writer", "upgrade") else (SHARED, NONE)
+    if step == "upgrade" and room:  # {"exclusive": … is three bytes longer than {"shared": …: this succeeds
+        lock.acquire(mode, 0)
+        assert roster(repo) == {"exclusive": [["here@1", 5, 0]]}
+        lock.release()
+        assert lock_files(repo) == []
+        return
+    with pytest.raises(LockFailed, match="No space left"):
+        lock.acquire(mode, 0)
+    assert (repo / "lock.roster").read_bytes() == before
+    assert lock_files(repo) == ["lock.roster"]
+    assert lock.mode is was
+    lock.release()
+    assert not (repo / "lock.exclusive").exists()
+
+
+def test_the_roster_is_readable_at_every_moment_while_it_is_rewritten(
+    disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_roster(repo, {"shared": [["there@2", 66, 0]]})
+    seen: list[object] = []
+
+    def watch(function: str) -> None:
+        real: Callable[..., Any] = getattr(os, function)
+
+        def watched(*arguments: Any) -> Any:
+            result = real(*arguments)
+            seen.append(json.loads((repo / "lock.roster").read_bytes())["shared"])
+            return result
+
+        monkeypatch.setattr(os, function, watched)
+
+    for function in ("pwrite", "ftruncate", "open", "close"):
+        watch(function)
+    with disk.manager(5).shared(str(repo), wait=0):
+        pass
+    monkeypatch.undo()
+    assert len(seen) > 8
+    assert all(["there@2", 66, 0] in shared for shared in seen if isinstance(shared, list))
+    assert roster(repo) == {"shared": [["there@2", 66, 0]]}
+
+
+@pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
+def test_a_release_that_cannot_write_the_roster_says_so_and_frees_the_directory(
+    disk: Disk, repo: Path, mode: LockMode
+) -> None:
+    put_roster(repo, {"exclusive": [["there@2", 66, 0]]})
+    lock = lock_of(disk, repo, 5)
+    lock.acquire(mode, 0)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        failing(monkeypatch, "open", errno.EROFS, "lock.roster")
+        with pytest.raises(LockFailed, match="Read-only"):
+            lock.release()
+    assert lock.mode is NONE
+    assert lock_files(repo) == ["lock.roster"]
+
+
+def test_a_release_that_cannot_remove_the_lock_says_so_and_the_process_can_take_it_again(
+    disk: Disk, repo: Path
+) -> None:
+    manager = disk.manager(5)
+    lock = manager.lock_for(str(repo))
+    lock.acquire(EXCLUSIVE, 0)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        failing(monkeypatch, "unlink", errno.EIO, "lock.exclusive/")
+        failed: list[LockFailed] = []
+
+        def release() -> None:
+            with pytest.raises(LockFailed) as caught:
+                lock.release()
+            failed.append(caught.value)
+            monkeypatch.undo()
+
+        disk.world.after(1, release)
+        with manager.exclusive(str(repo), wait=5):
+            assert failed
+    assert lock.mode is NONE
+    assert lock_files(repo) == []
+
+
+def test_a_lock_directory_nobody_may_look_into_is_somebody_elses(
+    disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_lock(repo, "here@1.66-0")
+    disk.processes.dead = {66}
+    failing(monkeypatch, "listdir", errno.EACCES, "lock.exclusive")
+    with pytest.raises(LockTimeout):
+        lock_of(disk, repo, 5).acquire(EXCLUSIVE, 1)
+    assert lock_files(repo) == ["lock.exclusive"]
+
+
+# --- interruptions --------------------------------------------------------------------------------------------------
+
+_PACKAGE = os.path.dirname(locking.__file__)
+
+
+def interrupted(action: Callable[[], object], at: int) -> bool:
+    """Run `action` with a KeyboardInterrupt at the `at`-th line of the lock manager; return whether it came so far."""
+    steps = iter(range(at + 1))
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        if not frame.f_code.co_filename.startswith(_PACKAGE):
+            return None
+        if event == "line" and next(steps) == at:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
+@pytest.mark.parametrize("others", ["none", "a reader", "a dead writer", "a living writer"])
+def test_an_acquire_interrupted_at_any_line_leaves_nothing(disk: Disk, repo: Path, mode: LockMode, others: str) -> None:
+    disk.processes.dead = {66}
+    manager = disk.manager(5)
+    hopeless = others == "a living writer" or (others == "a reader" and mode is EXCLUSIVE)
+    rounds, come_so_far = 0, True
+    while come_so_far:
+        if others == "a reader":
+            put_roster(repo, {"shared": [["there@2", 9, 0]]})
+        elif others == "a dead writer":
+            put_lock(repo, "here@1.66-0")
+        elif others == "a living writer":
+            put_lock(repo, "here@1.9-0")
+        lock = manager.lock_for(str(repo))
+        try:
+            come_so_far = interrupted(lambda lock=lock: lock.acquire(mode, 0.0005), rounds)  # type: ignore[misc]
+        except LockTimeout:
+            assert hopeless
+            come_so_far = False
+        assert lock.mode is (NONE if come_so_far or hopeless else mode)
+        lock.release()
+        for name in lock_files(repo):
+            assert name in ("lock.roster", "lock.exclusive")
+        if others == "a reader":
+            assert roster(repo) == {"shared": [["there@2", 9, 0]]}
+            assert lock_files(repo) == ["lock.roster"]
+            (repo / "lock.roster").unlink()
+        elif (repo / "lock.exclusive").exists():
+            assert set(os.listdir(repo / "lock.exclusive")) <= {"here@1.66-0", "here@1.9-0"}
+            lock.break_lock()
+        assert lock_files(repo) == []
+        rounds += 1
+    assert rounds > 20
+
+
+@pytest.mark.parametrize("held", ["shared", "exclusive", "shared beside others"])
+def test_a_release_interrupted_at_any_line_is_finished_all_the_same(disk: Disk, repo: Path, held: str) -> None:
+    manager = disk.manager(5)
+    rounds, come_so_far = 0, True
+    while come_so_far:
+        if held == "shared beside others":
+            put_roster(repo, {"shared": [["there@2", 9, 0]]})
+        lock = manager.lock_for(str(repo))
+        lock.acquire(EXCLUSIVE if held == "exclusive" else SHARED, 0)
+        come_so_far = interrupted(lock.release, rounds)
+        lock.release()
+        if held == "shared beside others":
+            assert roster(repo) == {"shared": [["there@2", 9, 0]]}
+            (repo / "lock.roster").unlink()
+        assert lock_files(repo) == []
+        assert lock.mode is NONE
+        rounds += 1
+    assert rounds > 20
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_an_upgrade_interrupted_at_any_line_leaves_the_reader_a_reader(disk: Disk, repo: Path, others: bool) -> None:
+    manager = disk.manager(5)
+    rounds, come_so_far = 0, True
+    while come_so_far:
+        if others:
+            put_roster(repo, {"shared": [["there@2", 9, 0]]})
+        lock = manager.lock_for(str(repo))
+        lock.acquire(SHARED, 0)
+        try:
+            come_so_far = interrupted(lambda lock=lock: lock.upgrade(0.0005), rounds)  # type: ignore[misc]
+        except LockTimeout:
+            assert others
+            come_so_far = False
+        if come_so_far or others:
+            assert lock.mode is SHARED
+            assert lock_files(repo) == ["lock.roster"]
+            expected = [["here@1", 5, 0], ["there@2", 9, 0]] if others else [["here@1", 5, 0]]
+            assert roster(repo) == {"shared": expected}
+        lock.release()
+        if others:
+            (repo / "lock.roster").unlink()
+        assert lock_files(repo) == []
+        rounds += 1
+    assert rounds > 20
