@@ -1,0 +1,1 @@
+"""What a connection may do: options, forced commands, paths and rights, as pure functions over frozen values."""

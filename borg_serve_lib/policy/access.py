@@ -1,0 +1,57 @@
+"""What a client may do with a repository it may reach: one decision per call."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import Enum
+
+from ..values import Value
+
+
+class Verb(Enum):
+    """What a call does, as far as rights are concerned."""
+
+    LIST = "list"
+    GET = "get"
+    PUT = "put"
+    OVERWRITE = "overwrite"
+    DELETE = "delete"
+    KEY_READ = "key-read"
+    KEY_WRITE = "key-write"
+    CHECK = "check"
+    REPAIR = "repair"
+    COMPACT = "compact"
+    BREAK_LOCK = "break-lock"
+    CREATE = "create"
+    DESTROY = "destroy"
+
+
+class Decision(Value):
+    """Whether a call may go on; if not, `reason` is what the client is told: one line."""
+
+    allowed: bool
+    reason: str = ""
+
+
+ALLOWED = Decision(True)
+
+
+class AccessPolicy(ABC):
+    """Decides what one connection may do. Subclass it to bring your own rules."""
+
+    distinguishes_overwrite: bool = False
+    """Whether `decide` tells OVERWRITE from PUT; if not, it is only asked for PUT, which saves looking an id up."""
+
+    @abstractmethod
+    def decide(self, verb: Verb, object_id: bytes | None = None) -> Decision:
+        """Return whether `verb` is allowed. `object_id`: the 32 bytes of the object it is about, where there is one.
+
+        It is asked for each call, so it must be quick; it must not raise.
+        """
+
+
+class AllowAll(AccessPolicy):
+    """Everything is allowed, as with `borg serve`."""
+
+    def decide(self, verb: Verb, object_id: bytes | None = None) -> Decision:  # noqa: ARG002 - the port's signature
+        return ALLOWED

@@ -1,0 +1,44 @@
+"""What `~` means in a client's path (spec: serve-command.md section 4)."""
+
+from __future__ import annotations
+
+from ..values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Homes(Value):
+    """Where home directories are, from the environment of the server.
+
+    `borg_base_dir`, `home`, `user`: the variables BORG_BASE_DIR, HOME, USER; empty or None when unset. `is_root`:
+    whether the process runs as root. `account_home`: returns the home directory of the account of that name ("" for
+    the process's own), None when there is none.
+    """
+
+    borg_base_dir: str | None
+    home: str | None
+    user: str | None
+    is_root: bool
+    account_home: Callable[[str], str | None]
+
+    def base_dir(self) -> str:
+        """Return the directory that `~/` and `/~/` stand for; `~name` when nothing is known about it."""
+        return self.borg_base_dir or self._own_home() or self.expand(f"~{self.user or ''}")
+
+    def expand(self, path: str) -> str:
+        """Return `path` with a leading `~` or `~user` replaced; as it is when there is no such account."""
+        if not path.startswith("~"):
+            return path
+        user, slash, rest = path[1:].partition("/")
+        home = self.account_home(user) if user else self._own_home() or self.account_home("")
+        if home is None:
+            return path
+        return f"{home.rstrip('/')}{slash}{rest}" or "/"
+
+    def _own_home(self) -> str | None:
+        # After a change of user HOME may still be root's, where this account is not at home (borg 1.4).
+        if not self.home or (not self.is_root and self.home == self.account_home("root")):
+            return None
+        return self.home

@@ -1,0 +1,192 @@
+"""The options of `borg serve`: one row each (spec: serve-command.md sections 2.1 to 2.3)."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from ..errors import UsageError
+from ..reporting import Level
+from ..values import Value
+from . import option_values as values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+
+class Kind(Enum):
+    """What an option takes and does."""
+
+    FLAG = "takes no value; the last one given wins"
+    VALUE = "takes a value; the last one given wins"
+    APPEND = "takes a value; values add up"
+    HELP = "asks for the help text"
+    VERSION = "asks for the version"
+    REFUSED = "is known, and never accepted"
+
+
+class Section(Enum):
+    """Where the help text lists an option; the value is the heading."""
+
+    RESTRICTIONS = "What clients may reach and store"
+    LOG = "What is logged, on stderr"
+    GENERAL = "General"
+    NO_EFFECT = "Accepted without effect, for the sake of existing command lines"
+    HIDDEN = "Not listed"
+
+
+class Option(Value):
+    """One option.
+
+    `names`: long names and short ones; only options without value have short names. `field`: the field of
+    ServeOptions it sets, None for none. `constant`: what an option without value sets it to. `convert`: from the text
+    of the value to the field's value, raising UsageError. `common`: whether every borg command has it, not `serve`
+    alone.
+    """
+
+    names: tuple[str, ...]
+    kind: Kind
+    section: Section
+    description: str
+    field: str | None = None
+    constant: object = True
+    metavar: str = ""
+    convert: Callable[[str], object] = values.any_text
+    common: bool = True
+
+
+def _serve(name: str, kind: Kind, description: str, field: str, **more: Any) -> Option:
+    row = Option((name,), kind, Section.RESTRICTIONS, description, field, common=False)
+    evolved: Option = row.evolve(**more)
+    return evolved
+
+
+def _level(level: Level, *names: str) -> Option:
+    meaning = f"log from level {level.name.lower()} upwards"
+    return Option(names, Kind.FLAG, Section.LOG, meaning, "log_level", constant=level)
+
+
+def _log_flag(name: str, field: str, description: str) -> Option:
+    return Option((name,), Kind.FLAG, Section.LOG, description, field)
+
+
+def _idle_flag(*names: str) -> Option:
+    return Option(names, Kind.FLAG, Section.NO_EFFECT, "")
+
+
+def _idle_value(name: str, metavar: str, convert: Callable[[str], object] = values.any_text) -> Option:
+    return Option((name,), Kind.VALUE, Section.NO_EFFECT, "", metavar=metavar, convert=convert)
+
+
+OPTIONS: tuple[Option, ...] = (
+    _serve(
+        "--restrict-to-path",
+        Kind.APPEND,
+        "allow only repositories at PATH or below it; may be given several times",
+        "restrict_to_paths",
+        metavar="PATH",
+    ),
+    _serve(
+        "--restrict-to-repository",
+        Kind.APPEND,
+        "allow only the repository at exactly PATH; may be given several times. If both kinds are given, "
+        "both must allow a path",
+        "restrict_to_repositories",
+        metavar="PATH",
+    ),
+    _serve(
+        "--append-only",
+        Kind.FLAG,
+        "let clients add and mark as deleted, but remove nothing from disk: no compaction, no destroying",
+        "append_only",
+    ),
+    _serve(
+        "--storage-quota",
+        Kind.VALUE,
+        "limit what a repository may store, e.g. 500G or 1.5T (decimal units); overrides the quota in its config, "
+        "0 lifts it",
+        "storage_quota",
+        metavar="QUOTA",
+        convert=values.storage_quota,
+    ),
+    Option(
+        ("--umask",),
+        Kind.VALUE,
+        Section.RESTRICTIONS,
+        "permission bits that new files do not get, in octal (default: 077)",
+        "umask",
+        metavar="M",
+        convert=values.umask,
+    ),
+    _level(Level.CRITICAL, "--critical"),
+    _level(Level.ERROR, "--error"),
+    _level(Level.WARNING, "--warning"),
+    _level(Level.INFO, "--info", "--verbose", "-v"),
+    _level(Level.DEBUG, "--debug"),
+    Option(
+        ("--debug-topic",),
+        Kind.APPEND,
+        Section.LOG,
+        "log TOPIC from level debug upwards, whatever the level (without a dot, TOPIC means borg.debug.TOPIC); "
+        "may be given several times",
+        "debug_topics",
+        metavar="TOPIC",
+        convert=values.topic,
+    ),
+    _log_flag("--log-json", "log_json", "log as JSON lines from the start, not only once the client has asked for it"),
+    _log_flag("--show-rc", "show_rc", "log the exit status at the end"),
+    _log_flag("--show-version", "show_version", "log the version at the start, at level info"),
+    Option(("--help", "-h"), Kind.HELP, Section.GENERAL, "print this help and exit"),
+    Option(("--version", "-V"), Kind.VERSION, Section.GENERAL, "print the version and exit"),
+    Option(
+        ("--lock-wait",),
+        Kind.VALUE,
+        Section.NO_EFFECT,
+        "",
+        "lock_wait",
+        metavar="SECONDS",
+        convert=values.whole_number,
+    ),
+    _idle_flag("--progress", "-p"),
+    _idle_flag("--iec"),
+    _idle_flag("--consider-part-files"),
+    _idle_value("--remote-path", "PATH"),
+    _idle_value("--rsh", "COMMAND"),
+    _idle_value("--remote-ratelimit", "RATE", values.whole_number),
+    _idle_value("--upload-ratelimit", "RATE", values.whole_number),
+    _idle_value("--remote-buffer", "SIZE", values.whole_number),
+    _idle_value("--upload-buffer", "SIZE", values.whole_number),
+    _idle_value("--debug-profile", "FILE"),
+    Option(
+        ("--bypass-lock",),
+        Kind.REFUSED,
+        Section.HIDDEN,
+        "a server never works on a repository without its lock; leave the option out",
+    ),
+)
+
+_BY_NAME = {name: option for option in OPTIONS for name in option.names}
+
+
+def find_option(name: str) -> Option | None:
+    """Return the option that `name` (`--lock-wait`, `--lock-w`, `-v`) means, or None for an unknown one.
+
+    A long name may be cut to a unique beginning; where that fits common options, they alone count (spec:
+    serve-command.md section 2.3). Raises UsageError when it fits several.
+    """
+    exact = _BY_NAME.get(name)
+    if exact is not None or not name.startswith("--"):
+        return exact
+    return _only_one(name, _beginning_with(name, common=True)) or _only_one(name, _beginning_with(name, common=False))
+
+
+def _beginning_with(beginning: str, *, common: bool) -> list[str]:
+    return [name for name, option in _BY_NAME.items() if option.common is common and name.startswith(beginning)]
+
+
+def _only_one(beginning: str, names: Iterable[str]) -> Option | None:
+    candidates = sorted(names)
+    if len(candidates) > 1:
+        raise UsageError(f"option {beginning} is ambiguous: it could be {' or '.join(candidates)}; write more of it")
+    return _BY_NAME[candidates[0]] if candidates else None

@@ -1,0 +1,115 @@
+"""Which repositories a client may reach (spec: serve-command.md sections 4 and 5).
+
+Nothing here looks at a disk: `realpath` and home directories are arguments.
+"""
+
+from __future__ import annotations
+
+from ..errors import InvalidArgument, PathNotAllowed, UsageError
+from ..limits import MAX_PATH_SIZE
+from ..values import Value
+from .option_values import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .options import ServeOptions
+
+
+def resolve_path(
+    raw: bytes,
+    *,
+    base_dir: str,
+    cwd: str,
+    expand_user: Callable[[str], str],
+    realpath: Callable[[str], str],
+    encoding: str = "utf-8",
+) -> str:
+    """Return the absolute path, free of symlinks, that a client's `raw` path means.
+
+    `base_dir`: what `~/` stands for. `cwd`: absolute, what relative paths start from. `expand_user`: replaces a leading
+    `~` or `~user`, as os.path.expanduser does. `realpath`: as os.path.realpath, for absolute paths. `encoding`: of file
+    names; undecodable bytes survive as surrogates. Raises InvalidArgument for a path no file can have.
+    Source: spec, serve-command.md section 4.
+    """
+    if b"\0" in raw:
+        raise InvalidArgument("a repository path cannot contain a NUL byte")
+    if len(raw) > MAX_PATH_SIZE:
+        raise InvalidArgument(f"a repository path cannot be longer than {MAX_PATH_SIZE} bytes")
+    path = raw.decode(encoding, "surrogateescape")
+    if path.startswith(("/~/", "~/")):
+        path = _join(base_dir, path.partition("~/")[2])
+    elif path.startswith(("/~", "~")):
+        path = expand_user(path.removeprefix("/"))
+    elif path.startswith("/./"):
+        path = path[len("/./") :]
+    return realpath(_join(cwd, path))
+
+
+def _join(directory: str, path: str) -> str:
+    """Return `path` as seen from `directory`; an absolute one stays as it is."""
+    return path if path.startswith("/") else f"{_with_slash(directory)}{path}"
+
+
+def _with_slash(directory: str) -> str:
+    return directory if directory.endswith("/") else f"{directory}/"
+
+
+def _is_canonical(path: str) -> bool:
+    """Return whether `path` is absolute and free of `.`, `..`, doubled and trailing slashes."""
+    return path == "/" or (path.startswith("/") and not {"", ".", ".."}.intersection(path[1:].split("/")))
+
+
+class PathPolicy(Value):
+    """The restrictions of one server. All paths are absolute and resolved; without any, everything is allowed.
+
+    `restrict_to_paths`: a path must equal one of these or lie below it. `restrict_to_repositories`: it must equal one
+    of these. If both are given, both must hold. Raises UsageError for a path that is not resolved.
+    Source: spec, serve-command.md section 5.
+    """
+
+    restrict_to_paths: tuple[str, ...]
+    restrict_to_repositories: tuple[str, ...]
+
+    def __init__(self, restrict_to_paths: tuple[str, ...] = (), restrict_to_repositories: tuple[str, ...] = ()) -> None:
+        super().__init__(restrict_to_paths=restrict_to_paths, restrict_to_repositories=restrict_to_repositories)
+        for path in (*restrict_to_paths, *restrict_to_repositories):
+            if not _is_canonical(path):
+                raise UsageError(f"the restriction {shown(path)} is no resolved absolute path; it cannot be enforced")
+
+    @classmethod
+    def from_options(cls, options: ServeOptions, *, cwd: str, realpath: Callable[[str], str]) -> PathPolicy:
+        """Return the policy that `options` ask for. Relative paths start at `cwd`; `~` is a name like any other.
+
+        Raises UsageError for a path no file can have.
+        """
+
+        def resolve(path: str) -> str:
+            if "\0" in path:
+                raise UsageError(f"the path {shown(path)} contains a NUL byte")
+            return realpath(_join(cwd, path))
+
+        return cls(
+            restrict_to_paths=tuple(map(resolve, options.restrict_to_paths)),
+            restrict_to_repositories=tuple(map(resolve, options.restrict_to_repositories)),
+        )
+
+    def allows(self, resolved: str) -> bool:
+        """Return whether clients may use the repository at `resolved`, a path that resolve_path returned."""
+        if not self.restrict_to_paths and not self.restrict_to_repositories:
+            return True
+        return _is_canonical(resolved) and self._is_below(resolved) and self._is_listed(resolved)
+
+    def _is_below(self, resolved: str) -> bool:
+        if not self.restrict_to_paths:
+            return True
+        return any(_with_slash(resolved).startswith(_with_slash(path)) for path in self.restrict_to_paths)
+
+    def _is_listed(self, resolved: str) -> bool:
+        return not self.restrict_to_repositories or resolved in self.restrict_to_repositories
+
+    def check(self, resolved: str) -> None:
+        """Raise PathNotAllowed unless clients may use the repository at `resolved`."""
+        if not self.allows(resolved):
+            raise PathNotAllowed(resolved)
