@@ -1,0 +1,1 @@
+"""The repository engine: objects, transactions, recovery, compaction and check over the storage and lock ports."""

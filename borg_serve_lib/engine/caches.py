@@ -1,0 +1,157 @@
+"""The files that spare reading the segments: index.N, hints.N and integrity.N of transaction N.
+
+They are caches: whatever is wrong with them is raised here as FileIntegrityError or FileMissing and cured by replaying
+segments (recovery.py). Source: spec, repository-format.md sections 5 to 7, 12.3 and 14.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import FileIntegrityError, FileMissing, StorageError
+from ..format import hints as hints_format
+from ..format import integrity
+from ..format.hashindex import IndexTable
+from ..format.hints import Hints
+from ..reporting import Reporter
+from ..storage.base import Storage
+from .index import ObjectIndex
+
+_INDEX_NAME = re.compile(r"index\.([0-9]+)", re.ASCII)
+_KINDS = ("index.", "hints.", "integrity.")
+
+
+class CacheFiles:
+    """The cache files of one repository."""
+
+    def __init__(self, storage: Storage, reporter: Reporter) -> None:
+        self._storage = storage
+        self._reporter = reporter
+
+    def index_transaction(self) -> int | None:
+        """Return the highest N of a non-empty index.N, or None."""
+        names = (_INDEX_NAME.fullmatch(entry.name) for entry in self._storage.entries())
+        for number in sorted((int(match[1]) for match in names if match), reverse=True):
+            if self._storage.size(f"index.{number}"):
+                return number
+        return None
+
+    # --- reading
+
+    def open_index(self, transaction: int) -> ObjectIndex:
+        """Open index.N in place: no more than its header is read and checked.
+
+        Raises FileIntegrityError, StorageError.
+        """
+        name = f"index.{transaction}"
+        reader = self._storage.open_reader(name)
+        try:
+            table = IndexTable.load(reader.map(), writable=False)
+        except BaseException:
+            reader.close()
+            raise
+        return ObjectIndex(
+            table, reader=reader, source_name=name, verify=lambda view: self._verify_index(transaction, view)
+        )
+
+    def _verify_index(self, transaction: int, view: memoryview) -> None:
+        digests = self._integrity(transaction).index
+        if digests is not None:
+            digests.verify_index(f"index.{transaction}", view)
+
+    def read_hints(self, transaction: int) -> Hints:
+        """Return the verified content of hints.N, without what it says of later segments.
+
+        Raises FileIntegrityError, StorageError.
+        """
+        name = f"hints.{transaction}"
+        data = self._storage.read(name)
+        digests = self._integrity(transaction).hints
+        if digests is not None:
+            digests.verify_hints(name, data)
+        hints = hints_format.decode(data)
+        hints.without_later_segments(transaction)
+        return hints
+
+    def _integrity(self, transaction: int) -> integrity.IntegrityData:
+        """Return what integrity.N vouches for; a missing one vouches for nothing and forbids nothing."""
+        try:
+            data = integrity.decode(self._storage.read(f"integrity.{transaction}"))
+        except FileMissing:
+            return integrity.IntegrityData(hints=None, index=None, notes=())
+        if data.notes:
+            from ..events.maintenance import IntegrityDataUnusable
+
+            for note in data.notes:
+                self._reporter.report(IntegrityDataUnusable(f"integrity.{transaction}: {note}"))
+        return data
+
+    # --- writing
+
+    def write(self, transaction: int, index: ObjectIndex, hints: Hints) -> None:
+        """Write the three files of transaction N durably and remove those of all others.
+
+        The order is that of spec section 12.3: at each moment a crash leaves one whole set, old or new.
+        """
+        storage = self._storage
+        index_name, hints_name, integrity_name = (f"{kind}{transaction}" for kind in _KINDS)
+        hints_data = hints_format.encode(hints)
+        self._write_temporary(hints_name, hints_data)
+        index_digests = self._write_index(index_name, index)
+        hints_digests = integrity.hints_digests(hints_name, hints_data)
+        self._write_temporary(integrity_name, integrity.encode(hints_digests, index_digests))
+        storage.rename(f"{integrity_name}.tmp", integrity_name)
+        storage.sync_directory()
+        storage.rename(f"{hints_name}.tmp", hints_name)
+        storage.rename(f"{index_name}.tmp", index_name)
+        storage.sync_directory()
+        self._remove_others(transaction)
+
+    def _write_temporary(self, name: str, data: bytes | memoryview) -> None:
+        storage = self._storage
+        storage.remove(f"{name}.tmp")
+        writer = storage.create(f"{name}.tmp")
+        try:
+            writer.write(data)
+            writer.sync()
+        finally:
+            writer.close()
+
+    def _write_index(self, name: str, index: ObjectIndex) -> dict[str, str]:
+        """Write the index with its changes; return its digests."""
+        table = index.table if index.in_memory else self._patch_index(name, index)
+        if isinstance(table, IndexTable):
+            self._write_temporary(name, table.view)
+            return integrity.index_digests(name, table.view)
+        return table
+
+    def _patch_index(self, name: str, index: ObjectIndex) -> dict[str, str] | IndexTable:
+        """Copy the old index file inside the system, change the copy, and return its digests; or return the changed
+        table, when it needed another number of buckets and has left the file for memory.
+        """
+        patch = self._storage.create_copy(index.source_name, f"{name}.tmp")
+        try:
+            table = IndexTable.load(patch.view, writable=True)
+            for object_id, location in index.changes.items():
+                if location is None:
+                    table.remove(object_id)
+                else:
+                    table.set(object_id, *location)
+            if table.relocated:
+                return table
+            digests = integrity.index_digests(name, patch.view)
+            table.release()
+            patch.sync()
+        finally:
+            patch.close()
+        return digests
+
+    def _remove_others(self, transaction: int) -> None:
+        suffix = f".{transaction}"
+        for entry in self._storage.entries():
+            if entry.name.startswith(_KINDS) and not entry.name.endswith(suffix) and not entry.is_directory:
+                self._storage.remove(entry.name)
+
+
+CACHE_ERRORS = (FileIntegrityError, StorageError)
+"""What opening or verifying a cache file raises when the file cannot be used."""

@@ -1,0 +1,234 @@
+"""Check and repair: every segment is read through, and the index is compared with what the segments say.
+
+Source: spec, repository-format.md section 17.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+
+import attrs
+
+from ..errors import BorgServeError, IntegrityError
+from ..events.maintenance import (
+    CheckDetail,
+    CheckFailed,
+    CheckFinished,
+    CheckFinishedWithErrors,
+    CheckNote,
+    CheckStarted,
+)
+from ..format import segment as segment_format
+from ..reporting import Reporter
+from .index import ObjectIndex
+from .log import SegmentLog
+from .progress import ProgressMeter
+from .recovery import apply_segment
+from .settings import Settings
+from .state import TransactionState
+from .transactions import Transactions
+
+_ENTRY = struct.Struct("<B32sII")
+"""An entry as it is kept between reading a segment and believing it: tag, object id, offset, size."""
+
+_NOT_FOUND = "<not found>"
+
+
+@attrs.frozen
+class RepositoryFiles:
+    """The parts of a repository that a check works on. `location`: what a finding calls the repository."""
+
+    location: str
+    log: SegmentLog
+    settings: Settings
+    reporter: Reporter
+
+
+class Check:
+    """One run of check over a repository in which no transaction is open.
+
+    `deadline`: tells whether the time allowed for a partial check is used up; None makes the check a full one.
+    After a full check `rebuilt` and `state` are what the segments say.
+    """
+
+    def __init__(self, files: RepositoryFiles, *, repair: bool, deadline: Callable[[], bool] | None) -> None:
+        self._files = files
+        self._repair = repair
+        self._deadline = deadline
+        self.errors = False
+        self.rebuilt = ObjectIndex.empty()
+        self.state = TransactionState.empty()
+
+    @property
+    def mode(self) -> str:
+        """`full` or `partial`."""
+        return "full" if self._deadline is None else "partial"
+
+    def note(self, text: str) -> None:
+        """Tell a step."""
+        self._files.reporter.report(CheckNote(text))
+
+    def found(self, finding: str) -> None:
+        """Tell a finding: the repository has errors."""
+        self.errors = True
+        self._files.reporter.report(CheckFailed(finding))
+
+    # --- segments
+
+    def check_segments(self, through: int) -> None:
+        """Read the segments up to `through` and, in a full check, gather what they say in `rebuilt` and `state`."""
+        segments = list(self._files.log.segments(after=self._start_after(), through=through))
+        self._files.reporter.report(CheckDetail(f"Found {len(segments)} segments"))
+        meter = ProgressMeter(
+            self._files.reporter, "repository.check", "Checking segments {:3.1f}%", total=len(segments), step=0.1
+        )
+        try:
+            for segment in segments:
+                meter.advance()
+                self._check_segment(segment)
+                if self._deadline is not None and self._deadline():
+                    self.note(f"finished partial segment check, last segment checked is {segment}")
+                    self._store_last_checked(segment)
+                    return
+        finally:
+            meter.finish()
+        last = self._files.log.last_segment()  # borg names the last one there is, committed or not
+        self.note(f"finished segment check at segment {-1 if last is None else last}")
+        self._store_last_checked(None)
+
+    def _start_after(self) -> int:
+        if self._deadline is None:
+            self._store_last_checked(None)
+            return -1
+        last = self._files.settings.config.last_segment_checked
+        after = -1 if last is None else last
+        self.note(f"skipping to segments >= {after + 1}")
+        return after
+
+    def _store_last_checked(self, segment: int | None) -> None:
+        if self._files.settings.config.last_segment_checked != segment:
+            self._files.settings.change_config(lambda config: setattr(config, "last_segment_checked", segment))
+
+    def _check_segment(self, segment: int) -> None:
+        self._files.reporter.report(CheckDetail(f"checking segment file {self._file_name(segment)}..."))
+        entries = self._verified_entries(segment)
+        if entries is None and self._repair:
+            self.note(f"attempting to recover {self._file_name(segment)}")
+            self._recover_segment(segment)
+            entries = self._verified_entries(segment)
+        if self._deadline is None:
+            kept = _ENTRY.iter_unpack(entries or b"")
+            apply_segment(segment, kept, self._files.log, self.rebuilt, self.state)
+
+    def _verified_entries(self, segment: int) -> bytearray | None:
+        """Return all entries of a segment, packed; or None, and tell the finding, when any of it is damaged."""
+        packed = bytearray()
+        try:
+            with self._files.log.source(segment) as source:
+                for tag, object_id, offset, size, _ in segment_format.entries(source, segment):
+                    packed += _ENTRY.pack(tag, object_id, offset, size)
+        except IntegrityError as error:
+            self.found(str(error))
+            return None
+        return packed
+
+    def _recover_segment(self, segment: int) -> None:
+        with self._files.log.source(segment) as source:
+            self._files.log.rewrite(segment, segment_format.salvage(source))
+
+    def _file_name(self, segment: int) -> str:
+        return f"{self._files.location}/{self._files.log.name(segment)}"
+
+    # --- index
+
+    def compare_index(self, committed: ObjectIndex | None) -> None:
+        """Compare the index on disk, if it could be read, with the one gathered from the segments."""
+        self.note("Starting repository index check")
+        if self._repair or committed is None or not len(committed):
+            return
+        if len(committed) == len(self.rebuilt):
+            self.note("Index object count match.")
+        else:
+            self.found("Index object count mismatch.")
+            self.found(f"committed index: {len(committed)} objects")
+            self.found(f"rebuilt index:   {len(self.rebuilt)} objects")
+        for difference in _differences(committed, self.rebuilt):
+            self.found(difference)
+
+
+def _differences(committed: ObjectIndex, rebuilt: ObjectIndex) -> Iterator[str]:
+    for object_id, segment, offset in rebuilt.items():
+        other = committed.get(object_id)
+        if other != (segment, offset):
+            yield _difference(object_id, (segment, offset), other)
+    for object_id, segment, offset in committed.items():
+        if rebuilt.get(object_id) is None:
+            yield _difference(object_id, None, (segment, offset))
+
+
+def _difference(object_id: bytes, rebuilt: tuple[int, int] | None, committed: tuple[int, int] | None) -> str:
+    ours, theirs = (_NOT_FOUND if place is None else str(place) for place in (rebuilt, committed))
+    return f"ID: {object_id.hex()} rebuilt index: {ours:<16} committed index: {theirs:<16}"
+
+
+def check_repository(
+    transactions: Transactions,
+    log: SegmentLog,
+    settings: Settings,
+    location: str,
+    reporter: Reporter,
+    *,
+    repair: bool,
+    deadline: Callable[[], bool] | None,
+) -> bool:
+    """Check, and repair if asked for; return whether all is well afterwards (section 17.1).
+
+    No transaction is open and the exclusive lock is held. Raises StorageError; findings are reported, not raised.
+    """
+    reporter.report(CheckStarted())
+    transaction, committed = _committed(transactions, log, reporter)
+    check = Check(RepositoryFiles(location, log, settings, reporter), repair=repair, deadline=deadline)
+    if transaction is None:
+        check.found("This repository contains no valid data.")
+        return False
+    if repair:
+        log.remove_after(transaction)
+    check.check_segments(transaction)
+    if repair and log.last_commit() is None:
+        check.found(f"Adding commit tag to segment {transaction}")
+        log.continue_at(transaction + 1)
+        transaction = log.commit()
+    if deadline is None:
+        check.compare_index(committed)
+    if repair:
+        transactions.adopt(transaction, check.rebuilt, check.state)
+    if check.errors and not repair:
+        reporter.report(CheckFinishedWithErrors(check.mode))
+        return False
+    reporter.report(CheckFinished(check.mode, repaired=check.errors))
+    return True
+
+
+def _committed(
+    transactions: Transactions, log: SegmentLog, reporter: Reporter
+) -> tuple[int | None, ObjectIndex | None]:
+    """Return the transaction to check and its index as far as it can be had (section 17.1, steps 3 and 4).
+
+    The transaction is taken after the index was opened, which may have made a new one; it is None when there is no
+    segment at all.
+    """
+    committed: ObjectIndex | None = None
+    try:
+        committed = transactions.verified_index()
+    except BorgServeError as error:
+        reporter.report(CheckDetail(f"Failed to read committed index ({error})"))
+    transaction = log.last_commit()
+    if transaction is None:
+        reporter.report(CheckDetail("No segments transaction found"))
+        transaction = transactions.caches.index_transaction()
+    if transaction is None:
+        reporter.report(CheckDetail("No index transaction found, trying latest segment"))
+        transaction = log.last_segment()
+    reporter.report(CheckDetail(f"Determined transaction is {transaction}"))
+    return transaction, committed

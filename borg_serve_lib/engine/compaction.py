@@ -1,0 +1,162 @@
+"""Compaction: the current entries of segments with much freeable space move to new segments, the old ones go.
+
+Source: spec, repository-format.md section 16.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from ..format import segment as segment_format
+from ..format.entry import COMMIT_SIZE, DELETE, PUT
+from ..reporting import Reporter
+from .index import ObjectIndex
+from .log import SegmentLog
+from .progress import ProgressMeter
+from .state import TransactionState
+
+
+@attrs.frozen
+class CompactionPlan:
+    """`segments`: numbers of those to compact, ascending. `missing`: listed ones that do not exist."""
+
+    segments: tuple[int, ...]
+    missing: tuple[int, ...]
+
+
+def list_commit_segments(log: SegmentLog, state: TransactionState) -> None:
+    """Make compaction see the segments that hold a COMMIT only: borg 1.1 never listed them (section 16.1)."""
+    for segment in log.segments():
+        if log.size(segment) == segment_format.COMMIT_SEGMENT_SIZE:
+            state.hints.segments[segment] = 0
+            state.hints.compact[segment] = COMMIT_SIZE
+
+
+def plan_compaction(log: SegmentLog, state: TransactionState, threshold: float) -> CompactionPlan:
+    """Choose the segments of whose bytes more than the fraction `threshold` can be freed (section 16.2)."""
+    chosen, missing = [], []
+    for segment, freeable in sorted(state.hints.compact.items()):
+        size = log.size(segment)
+        if not size:
+            missing.append(segment)
+        elif freeable / size > threshold:
+            chosen.append(segment)
+    return CompactionPlan(tuple(chosen), tuple(missing))
+
+
+def compact(
+    plan: CompactionPlan,
+    log: SegmentLog,
+    index: ObjectIndex,
+    state: TransactionState,
+    *,
+    indexed_transaction: int | None,
+    reporter: Reporter,
+) -> int:
+    """Carry out `plan` and commit; return the segment of the final COMMIT.
+
+    `indexed_transaction`: N of the index.N on disk, which a crash would fall back to; entries of later segments are
+    not yet safe to drop. Raises IntegrityError (a damaged segment: what was committed before stays), StorageError.
+    """
+    compaction = _Compaction(log, index, state, indexed_transaction, reporter)
+    compaction.drop_missing(plan.missing)
+    quota_use = state.hints.storage_quota_use
+    meter = ProgressMeter(
+        reporter, "repository.compact_segments", "Compacting segments {:3.0f}%", total=len(plan.segments), step=1
+    )
+    try:
+        for segment in plan.segments:
+            meter.advance()
+            compaction.move(segment)
+    finally:
+        meter.finish()
+    transaction = compaction.finish()
+
+    from ..events.maintenance import CompactionFinished
+
+    reporter.report(CompactionFinished(quota_use - state.hints.storage_quota_use))
+    return transaction
+
+
+class _Compaction:
+    def __init__(
+        self,
+        log: SegmentLog,
+        index: ObjectIndex,
+        state: TransactionState,
+        indexed_transaction: int | None,
+        reporter: Reporter,
+    ) -> None:
+        self._log = log
+        self._index = index
+        self._state = state
+        self._indexed_transaction = indexed_transaction
+        self._reporter = reporter
+        self._unused: list[int] = []
+
+    def drop_missing(self, segments: tuple[int, ...]) -> None:
+        from ..events.maintenance import CompactedSegmentMissing
+
+        for segment in segments:
+            self._reporter.report(CompactedSegmentMissing(segment))
+            self._state.forget_segment(segment)
+
+    def move(self, segment: int) -> None:
+        """Write what is still needed of a segment anew (section 16.3)."""
+        state = self._state
+        with self._log.source(segment) as source:
+            for tag, object_id, offset, _, data in segment_format.entries(source, segment):
+                if tag == PUT:
+                    if self._index.get(object_id) == (segment, offset):
+                        self._move_put(object_id, segment, data)
+                    else:
+                        state.unshadow(object_id, segment)
+                        state.put_removed(len(data))
+                elif tag == DELETE and self._index.get(object_id) is None:
+                    self._move_delete(object_id, segment)
+        self._unused.append(segment)
+
+    def _move_put(self, object_id: bytes, segment: int, data: memoryview) -> None:
+        self._make_room(object_id)
+        location = self._log.put(object_id, data)
+        self._index.set(object_id, location)
+        self._state.put_logged(location[0])
+        self._state.put_left(segment)
+
+    def _move_delete(self, object_id: bytes, segment: int) -> None:
+        shadow_index = self._state.hints.shadow_index
+        shadows = shadow_index.get(object_id)
+        indexed = self._indexed_transaction
+        if (
+            shadows is None  # nothing is known of older PUTs
+            or any(shadow < segment for shadow in shadows)
+            or indexed is None
+            or segment > indexed
+        ):
+            self._make_room(object_id)
+            self._state.delete_logged(self._log.delete(object_id))
+        elif not shadows:
+            del shadow_index[object_id]
+
+    def _make_room(self, object_id: bytes) -> None:
+        """Before a new segment begins, what was moved so far is committed and its old segments go (section 16.4)."""
+        if self._log.needs_new_segment(object_id):
+            self._state.commit_logged(self._log.commit_in_place())
+            self._remove_unused()
+
+    def _remove_unused(self) -> None:
+        for segment in self._unused:
+            count = self._state.forget_segment(segment)
+            if count:
+                from ..events.maintenance import ReferenceCountWrong
+
+                self._reporter.report(ReferenceCountWrong(segment, count))
+            self._log.remove(segment)
+        self._unused.clear()
+
+    def finish(self) -> int:
+        transaction = self._log.commit()
+        self._state.commit_logged(transaction)
+        self._remove_unused()
+        self._log.remove_empty_directories()
+        return transaction

@@ -1,0 +1,140 @@
+"""Where each object is: the table of the last transaction, mapped in place, and what changed since.
+
+Source: spec, repository-format.md section 5; design: a lookup in the mapped file costs nothing at opening, and a
+transaction keeps only its own changes in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+
+from ..errors import UnknownMarker
+from ..format.hashindex import IndexTable
+from ..storage.base import Reader
+
+Location = tuple[int, int]
+"""(segment, offset) of a current PUT."""
+
+
+class ObjectIndex:
+    """Object id -> location.
+
+    Either over a table in a file, which is left as it is (changes lie beside it until they are written), or over a
+    table in memory, which is changed directly. `source_name`: the name of that file.
+    """
+
+    def __init__(
+        self,
+        table: IndexTable,
+        *,
+        reader: Reader | None = None,
+        source_name: str = "",
+        verify: Callable[[memoryview], None] | None = None,
+    ) -> None:
+        self.source_name = source_name
+        self._table = table
+        self._reader = reader
+        self._verify = verify
+        self._changes: dict[bytes, Location | None] = {}
+        self._length = len(table)
+
+    @classmethod
+    def empty(cls) -> ObjectIndex:
+        """Return an index without objects, in memory."""
+        return cls(IndexTable.new())
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the table itself takes the changes."""
+        return self._reader is None
+
+    @property
+    def table(self) -> IndexTable:
+        """The table, without the changes beside it."""
+        return self._table
+
+    @property
+    def changes(self) -> dict[bytes, Location | None]:
+        """What changed beside the table, in order: new locations, None for removed objects."""
+        return self._changes
+
+    @property
+    def buckets(self) -> int:
+        """Buckets of the table."""
+        return self._table.buckets
+
+    def __len__(self) -> int:
+        return len(self._table) if self.in_memory else self._length
+
+    def get(self, object_id: bytes) -> Location | None:
+        """Return the location of an object, or None."""
+        if self._changes and object_id in self._changes:
+            return self._changes[object_id]
+        return self._table.get(object_id)
+
+    def set(self, object_id: bytes, location: Location) -> None:
+        """Record the location of an object, new or moved."""
+        if self.in_memory:
+            self._table.set(object_id, *location)
+            return
+        if self.get(object_id) is None:
+            self._length += 1
+        self._changes[object_id] = location
+
+    def remove(self, object_id: bytes) -> None:
+        """Forget an object that is in the index."""
+        if self.in_memory:
+            self._table.remove(object_id)
+            return
+        self._length -= 1
+        self._changes[object_id] = None
+
+    def ids(self, after: bytes | None = None) -> Iterator[bytes]:
+        """Yield all object ids, or those after the id `after`, in an order that holds until the next change.
+
+        Raises UnknownMarker at once.
+        """
+        if after is None:
+            return chain(self._unchanged_place(self._table.ids()), self._added())
+        if self.get(after) is None:
+            raise UnknownMarker("marker not found")
+        if self._table.get(after) is not None:
+            return chain(self._unchanged_place(self._table.ids(after)), self._added())
+        place = next(number for number, object_id in enumerate(self._added()) if object_id == after)
+        return islice(self._added(), place + 1, None)
+
+    def _unchanged_place(self, ids: Iterator[bytes]) -> Iterator[bytes]:
+        changes = self._changes
+        if not changes:
+            return ids
+        return (object_id for object_id in ids if changes.get(object_id, ()) is not None)
+
+    def _added(self) -> Iterator[bytes]:
+        for object_id, location in self._changes.items():
+            if location is not None and self._table.get(object_id) is None:
+                yield object_id
+
+    def items(self) -> Iterator[tuple[bytes, int, int]]:
+        """Yield (object id, segment, offset) of all objects."""
+        for object_id in self.ids():
+            location = self.get(object_id)
+            if location is not None:
+                yield object_id, *location
+
+    def verify(self) -> None:
+        """Make sure once that the file under the index is what was written. Raises FileIntegrityError."""
+        if self._verify is not None:
+            self._verify(self._table.view)
+            self._verify = None
+
+    @property
+    def verified(self) -> bool:
+        """Whether a miss in the index can be believed."""
+        return self._verify is None
+
+    def close(self) -> None:
+        """Let go of the mapped file."""
+        if self._reader is not None:
+            self._table.release()
+            self._reader.close()

@@ -1,0 +1,400 @@
+"""The repository: objects by id, changed in transactions.
+
+Source: spec, repository-format.md sections 10 to 15 and 17, rpc.md section 3.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+
+from ..buffers import Buffer
+from ..errors import (
+    FileMissing,
+    InsufficientFreeSpaceError,
+    IntegrityError,
+    InvalidArgument,
+    NotPermitted,
+    ObjectNotFound,
+    StorageError,
+    StorageQuotaExceeded,
+    UnknownMarker,
+    WrongState,
+)
+from ..format import segment as segment_format
+from ..format.entry import PUT, PUT_HEADER_SIZE
+from ..limits import MAX_DATA_SIZE
+from ..locking.base import RepositoryLock
+from ..reporting import Reporter
+from ..storage.base import Storage
+from ..values import Value
+from .index import Location
+from .log import SegmentLog
+from .settings import Settings
+from .state import TransactionState
+from .transactions import Transactions, WriteAccess
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeAlias
+
+ObjectIds: TypeAlias = list[bytes]
+
+
+class OpenRequest(Value):
+    """How a client asks for a repository (spec: rpc.md section 3.1).
+
+    `exclusive`: True takes the exclusive lock, False a shared one for reading only, None a shared one that becomes
+    exclusive at the first write. `lock_wait`: seconds, None waits for ever. `locking` False takes no lock at all.
+    """
+
+    create: bool = False
+    locking: bool = True
+    exclusive: bool | None = None
+    lock_wait: float | None = None
+    append_only: bool = False
+    make_parent_dirs: bool = False
+
+
+class RepositoryRules(Value):
+    """What holds for one session: `append_only`, and `storage_quota` in bytes (0: none)."""
+
+    append_only: bool = False
+    storage_quota: int = 0
+
+
+class Repository:
+    """One open repository. Not for several threads at once.
+
+    Made by `open_repository` (opening.py), which also takes the lock. `created`: made in this very session, so that
+    a first commit for which the disk has no room takes the whole repository away again.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        lock: RepositoryLock,
+        settings: Settings,
+        *,
+        request: OpenRequest,
+        rules: RepositoryRules,
+        reporter: Reporter,
+        utc_now: Callable[[], str],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        config = settings.config
+        self._storage = storage
+        self._lock = lock
+        self._settings = settings
+        self._rules = rules
+        self._created = request.create
+        self._reporter = reporter
+        self._monotonic = monotonic
+        self._closed = False
+        self._log = SegmentLog(
+            storage, segments_per_dir=config.segments_per_dir, max_segment_size=config.max_segment_size
+        )
+        self._access = WriteAccess(
+            lock if request.locking else None, upgrades=request.exclusive is None, wait=request.lock_wait
+        )
+        self._transactions = Transactions(
+            storage,
+            self._log,
+            settings,
+            self._access,
+            append_only=rules.append_only,
+            storage_quota=rules.storage_quota,
+            utc_now=utc_now,
+            reporter=reporter,
+        )
+
+    @property
+    def id(self) -> bytes:
+        """The 32 bytes that name the repository for its clients."""
+        return self._settings.config.id
+
+    @property
+    def path(self) -> str:
+        """Where the repository is: the absolute path of its directory."""
+        return self._storage.location
+
+    # --- reading
+
+    def get(self, object_id: bytes) -> Buffer:
+        """Return the data of an object, those put in the open transaction included.
+
+        Raises ObjectNotFound, IntegrityError, FileMissing (its segment is gone), StorageError, and what finding the
+        current transaction raises: CheckNeeded, LockTimeout.
+        """
+        index = self._transactions.open_index()
+        location = index.get(object_id)
+        if location is not None:
+            try:
+                return self._log.read_put(object_id, *location)
+            except (IntegrityError, FileMissing):
+                if index.verified:
+                    raise
+        if not index.verified:
+            # Neither a miss nor a wrong place is believed before the whole index was verified (and maybe made anew).
+            location = self._transactions.verified_index().get(object_id)
+            if location is not None:
+                return self._log.read_put(object_id, *location)
+        raise self._not_found(object_id)
+
+    def announce(self, object_ids: Iterable[bytes]) -> None:
+        """Let the system read ahead for objects that will be asked for soon. Never fails."""
+        index = self._transactions.index
+        if index is None:
+            return
+        try:
+            for object_id in object_ids:
+                location = index.get(object_id)
+                if location is not None:
+                    self._log.announce(*location)
+        except StorageError:
+            return
+
+    def contains(self, object_id: bytes) -> bool:
+        """Return whether there is an object of this id."""
+        return self._find(object_id) is not None
+
+    def _find(self, object_id: bytes) -> Location | None:
+        location = self._transactions.open_index().get(object_id)
+        if location is None:
+            location = self._transactions.verified_index().get(object_id)
+        return location
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return len(self._transactions.verified_index())
+
+    def list(self, limit: int | None = None, marker: bytes | None = None) -> ObjectIds:
+        """Return at most `limit` object ids (None: all), those after the id `marker` if given.
+
+        The order holds as long as nothing is written. Raises UnknownMarker, InvalidArgument.
+        """
+        if limit is not None and limit < 0:
+            raise InvalidArgument("limit must not be negative")
+        return list(islice(self._transactions.verified_index().ids(marker), limit))
+
+    def scan(self, limit: int | None = None, marker: bytes | None = None) -> ObjectIds:
+        """Return at most `limit` object ids (None: all) in the order of the log, those after `marker` if given.
+
+        Raises UnknownMarker, InvalidArgument.
+        """
+        if limit is not None and limit < 1:
+            raise InvalidArgument("please use limit > 0 or limit = None")
+        start = None
+        if marker is not None:
+            start = self._find(marker)
+            if start is None:
+                raise UnknownMarker("marker not found")
+        return list(islice(self._in_log_order(start), limit))
+
+    def _in_log_order(self, start: Location | None) -> Iterator[bytes]:
+        index = self._transactions.verified_index()
+        for segment in self._log.segments(after=-1 if start is None else start[0] - 1):
+            try:
+                with self._log.source(segment) as source:
+                    for tag, object_id, offset, _ in segment_format.headers(source, segment):
+                        if (
+                            tag == PUT
+                            and index.get(object_id) == (segment, offset)
+                            and (segment, offset) > (start or ())
+                        ):
+                            yield object_id
+            except IntegrityError:
+                continue
+
+    # --- writing
+
+    def put(self, object_id: bytes, data: Buffer) -> None:
+        """Store `data` as the object of this id, in place of an older one; permanent with the next commit.
+
+        Raises IntegrityError (more than MAX_DATA_SIZE bytes), StorageQuotaExceeded, WrongState, StorageError.
+        """
+        size = len(data)
+        if size > MAX_DATA_SIZE:
+            raise IntegrityError(f"More than allowed put data [{size} > {MAX_DATA_SIZE}]")
+        transactions = self._transactions
+        state = transactions.begin()
+        if transactions.doom is not None:
+            raise transactions.doom
+        hints = state.hints
+        used = hints.storage_quota_use + size + PUT_HEADER_SIZE
+        if self._rules.storage_quota and used > self._rules.storage_quota:
+            transactions.doom = StorageQuotaExceeded(self._rules.storage_quota, used)
+            raise transactions.doom
+        index = transactions.open_index()
+        old = index.get(object_id)
+        try:
+            if old is not None:
+                self._log_delete(object_id, old, state)
+            location = self._log.put(object_id, data)
+        except StorageError as error:
+            # A torn entry may be in the segment now: nothing may be committed behind it.
+            transactions.doom = error
+            raise
+        hints.storage_quota_use = used
+        state.put_logged(location[0])
+        index.set(object_id, location)
+
+    def delete(self, object_id: bytes) -> None:
+        """Delete an object; permanent with the next commit. Raises ObjectNotFound, WrongState, StorageError."""
+        transactions = self._transactions
+        state = transactions.begin()
+        index = transactions.open_index()
+        old = index.get(object_id)
+        if old is None:
+            raise self._not_found(object_id)
+        try:
+            self._log_delete(object_id, old, state)
+        except StorageError as error:
+            transactions.doom = error
+            raise
+        index.remove(object_id)
+
+    def _log_delete(self, object_id: bytes, old: Location, state: TransactionState) -> None:
+        segment, offset = old
+        try:
+            size = self._log.put_size(object_id, segment, offset)
+        except FileMissing:
+            # What is already lost can still be deleted; nothing of it is left to be freed.
+            size = 0
+        deleted_in = self._log.delete(object_id)
+        state.put_superseded(object_id, segment, size)
+        state.delete_logged(deleted_in)
+
+    def commit(self, compact: bool = True, threshold: float = 0.1, cleanup_commits: bool = False) -> None:
+        """Make all changes since the last commit permanent; without any, nothing happens.
+
+        `compact`: also free the space of superseded entries, in segments of which more than the fraction `threshold`
+        can be freed; `cleanup_commits`: in those that hold only a COMMIT, too. Silently none in append-only mode.
+        Raises InsufficientFreeSpaceError, StorageQuotaExceeded, WrongState, StorageError, IntegrityError.
+        """
+        first = self._created
+        try:
+            self._transactions.commit(compact=compact, threshold=threshold, cleanup_commits=cleanup_commits)
+        except InsufficientFreeSpaceError:
+            if first:
+                self._remove()
+            raise
+        self._created = False
+
+    def rollback(self) -> None:
+        """Forget all changes since the last commit."""
+        self._transactions.rollback()
+
+    # --- the whole repository
+
+    def check(self, repair: bool = False, max_duration: float = 0) -> bool:
+        """Return whether the repository has no errors, or had some and was repaired.
+
+        `max_duration`: seconds, 0 for a full check; a partial one goes on where the last stopped. Findings are
+        reported. Raises WrongState, InvalidArgument (repair in append-only mode), StorageError.
+        """
+        from .checking import check_repository
+
+        if self._transactions.state is not None:
+            raise WrongState("a transaction is open: commit it or roll it back before a check")
+        if repair and self._rules.append_only:
+            raise InvalidArgument(f"{self.path} is in append-only mode")
+        if repair and max_duration:
+            raise WrongState("a repair cannot be limited in time")
+        self._access.require()
+        deadline = None
+        if max_duration:
+            end = self._monotonic() + max_duration
+            deadline = lambda: self._monotonic() > end  # noqa: E731
+        try:
+            return check_repository(
+                self._transactions,
+                self._log,
+                self._settings,
+                self.path,
+                self._reporter,
+                repair=repair,
+                deadline=deadline,
+            )
+        finally:
+            self._transactions.rollback()
+
+    def destroy(self) -> None:
+        """Remove the repository and close it. Raises InvalidArgument (append-only mode), StorageError."""
+        if self._rules.append_only:
+            raise InvalidArgument(f"{self.path} is in append-only mode")
+        self._remove()
+
+    def _remove(self) -> None:
+        self.close()
+        self._storage.destroy()
+
+    # --- key and nonce
+
+    def save_key(self, keydata: bytes) -> None:
+        """Store the repokey, UTF-8 text, in place of an older one, at once. Raises InvalidArgument, StorageError."""
+        with self._unlocked_may_fail("config"):
+            self._settings.save_key(keydata)
+
+    def load_key(self) -> bytes:
+        """Return the repokey, b'' if there is none."""
+        return self._settings.load_key()
+
+    def get_free_nonce(self) -> int | None:
+        """Return the first nonce that was not yet reserved, None if none ever was. Raises InvalidNonce, WrongState."""
+        self._access.require()
+        return self._settings.nonce()
+
+    def commit_nonce_reservation(self, next_unreserved: int, start_nonce: int | None) -> None:
+        """Reserve the nonces from `start_nonce` up to but without `next_unreserved`, at once and for good.
+
+        Raises NonceMismatch, InvalidNonce, WrongState, StorageError.
+        """
+        self._access.require()
+        with self._unlocked_may_fail("nonce"):
+            self._settings.reserve_nonces(next_unreserved, start_nonce)
+
+    def _unlocked_may_fail(self, name: str) -> _Tolerant:
+        return _Tolerant(name, None if self._access.locking else self._reporter)
+
+    # --- lock and end
+
+    def break_lock(self) -> None:
+        """Remove the lock of whoever holds it. Raises LockFailed."""
+        self._lock.break_lock()
+
+    def close(self) -> None:
+        """Let go of everything and give the lock back; what was not committed stays uncommitted. Twice is fine.
+
+        Raises NotLocked or NotMyLock, all closed, when somebody has taken the lock away.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._transactions.close()
+        finally:
+            self._lock.release()
+
+    def _not_found(self, object_id: bytes) -> ObjectNotFound:
+        return ObjectNotFound(object_id.hex(), self.path)
+
+
+class _Tolerant:
+    """In a session without lock, a file that may not be written is a warning (spec: rpc.md section 3.5)."""
+
+    def __init__(self, name: str, reporter: Reporter | None) -> None:
+        self._name = name
+        self._reporter = reporter
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if self._reporter is None or not isinstance(error, NotPermitted):
+            return False
+        from ..events.transactions import WriteSkipped
+
+        self._reporter.report(WriteSkipped(self._name, error.reason))
+        return True

@@ -1,0 +1,153 @@
+"""The small files beside the segments: README, config, nonce and the log of transactions.
+
+Source: spec, repository-format.md sections 2, 3 and 8.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from ..errors import FileMissing, InvalidArgument, InvalidNonce, InvalidRepository, NonceMismatch, StorageError
+from ..format.config import README_TEXT, RepositoryConfig
+from ..limits import ID_SIZE, MAX_KEYDATA_SIZE
+from ..reporting import Reporter
+from ..storage.base import Storage
+
+_NO_HARD_LINKS = {errno.EMLINK, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EIO}
+"""Reasons not to have a hard link that are no reason to give up (spec: repository-format.md section 3.3)."""
+
+_OLD_CONFIG = "config.old"
+_MAX_NONCE = 2**64 - 1
+
+
+class Settings:
+    """The small files of one repository. `config` is what was last read or written."""
+
+    def __init__(self, storage: Storage, reporter: Reporter, *, random_bytes: Callable[[int], bytes]) -> None:
+        self._storage = storage
+        self._reporter = reporter
+        self._random_bytes = random_bytes
+        self._config: RepositoryConfig | None = None
+
+    @property
+    def config(self) -> RepositoryConfig:
+        """The repository's config, read when first asked for. Raises InvalidRepository, InvalidRepositoryConfig."""
+        if self._config is None:
+            self._config = self._read_config()
+        return self._config
+
+    def _read_config(self) -> RepositoryConfig:
+        try:
+            text = self._storage.read("config")
+        except FileMissing:
+            raise InvalidRepository(self._storage.location) from None
+        return RepositoryConfig.parse(text, self._storage.location)
+
+    def initialise(self, *, append_only: bool, storage_quota: int) -> None:
+        """Make an empty directory a repository without objects (spec: repository-format.md section 1)."""
+        self._write_new("README", README_TEXT)
+        self._storage.make_directory("data")
+        self._config = RepositoryConfig.new(
+            repository_id=self._random_bytes(ID_SIZE), append_only=append_only, storage_quota=storage_quota
+        )
+        self._storage.replace("config", self._config.render())
+
+    def _write_new(self, name: str, data: bytes) -> None:
+        writer = self._storage.create(name)
+        try:
+            writer.write(data)
+        finally:
+            writer.close()
+
+    # --- config
+
+    def change_config(self, change: Callable[[RepositoryConfig], None]) -> None:
+        """Apply `change` to the config as it is on disk now, write it at once and durably, and erase the old one.
+
+        Raises StorageError. Source: spec, repository-format.md section 3.3.
+        """
+        config = self._read_config()
+        change(config)
+        self._erase_leftover()
+        keeps_old = self._keep_old()
+        self._storage.replace("config", config.render())
+        self._config = config
+        if keeps_old:
+            self._erase(_OLD_CONFIG)
+
+    def _erase_leftover(self) -> None:
+        if self._storage.size(_OLD_CONFIG) is not None:
+            from ..events.transactions import OldConfigLeftOver
+
+            self._reporter.report(OldConfigLeftOver())
+            self._erase(_OLD_CONFIG)
+
+    def _keep_old(self) -> bool:
+        try:
+            self._storage.link("config", _OLD_CONFIG)
+        except StorageError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            from ..events.transactions import OldConfigNotErased
+
+            self._reporter.report(OldConfigNotErased())
+            return False
+        return True
+
+    def _erase(self, name: str) -> None:
+        """Overwrite and remove a file; one that has another name too is only removed: that name still needs it."""
+        size = self._storage.size(name)
+        if size and self._storage.link_count(name) == 1:
+            self._storage.overwrite(name, self._random_bytes(size))
+        self._storage.remove(name)
+
+    # --- key
+
+    def save_key(self, keydata: bytes) -> None:
+        """Store the repokey: UTF-8 text of one or more lines. Raises InvalidArgument, StorageError."""
+        if len(keydata) > MAX_KEYDATA_SIZE:
+            raise InvalidArgument(f"the key is longer than {MAX_KEYDATA_SIZE} bytes")
+        try:
+            text = keydata.decode("utf-8")
+        except UnicodeDecodeError:
+            raise InvalidArgument("the key is not UTF-8 text") from None
+
+        def change(config: RepositoryConfig) -> None:
+            config.key = text
+
+        self.change_config(change)
+
+    def load_key(self) -> bytes:
+        """Return the repokey, b'' if there is none."""
+        return self.config.key.encode("utf-8")
+
+    # --- nonce
+
+    def nonce(self) -> int | None:
+        """Return the first unreserved nonce, or None if none was ever reserved. Raises InvalidNonce."""
+        try:
+            text = self._storage.read("nonce")
+        except FileMissing:
+            return None
+        text = text.strip()
+        if len(text) != 16 or any(digit not in b"0123456789abcdefABCDEF" for digit in text):
+            raise InvalidNonce("Repository has an invalid nonce file")
+        return int(text, 16)
+
+    def reserve_nonces(self, next_unreserved: int, start_nonce: int | None) -> None:
+        """Reserve the nonces from `start_nonce` (None: the first ever) up to but without `next_unreserved`.
+
+        Raises NonceMismatch, InvalidNonce, InvalidArgument, StorageError.
+        """
+        if self.nonce() != start_nonce:
+            raise NonceMismatch("nonce space reservation with mismatched previous state")
+        if not 0 <= next_unreserved <= _MAX_NONCE:
+            raise InvalidArgument(f"a nonce is a number from 0 to {_MAX_NONCE}")
+        self._storage.replace("nonce", b"%016x" % next_unreserved)
+
+    # --- transactions
+
+    def log_transaction(self, transaction: int, utc: str) -> None:
+        """Note a transaction of an append-only repository. `utc`: `YYYY-MM-DDTHH:MM:SS.ffffff`."""
+        self._storage.append("transactions", f"transaction {transaction}, UTC time {utc}\n".encode("ascii"))

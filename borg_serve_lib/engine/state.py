@@ -1,0 +1,69 @@
+"""What a transaction knows about its segments: the content of the hints, and the rules by which it changes.
+
+Source of all rules: spec, repository-format.md sections 6, 11.2, 13 and 16.3.
+"""
+
+from __future__ import annotations
+
+from ..format.entry import COMMIT_SIZE, DELETE_SIZE, PUT_HEADER_SIZE
+from ..format.hints import Hints
+
+
+class TransactionState:
+    """Bookkeeping over hints. Nothing in it is ever trusted to be exact: it steers compaction and the quota."""
+
+    def __init__(self, hints: Hints) -> None:
+        self.hints = hints
+
+    @classmethod
+    def empty(cls) -> TransactionState:
+        """Return the state of a repository without segments."""
+        return cls(Hints(segments={}, compact={}, storage_quota_use=0, shadow_index={}))
+
+    def put_logged(self, segment: int) -> None:
+        """A current PUT was written to `segment`."""
+        segments = self.hints.segments
+        segments[segment] = segments.get(segment, 0) + 1
+
+    def delete_logged(self, segment: int) -> None:
+        """A DELETE was written to `segment`: all of it can be freed one day."""
+        self._entry_without_object(segment, DELETE_SIZE)
+
+    def commit_logged(self, segment: int) -> None:
+        """A COMMIT was written to `segment`: all of it can be freed one day."""
+        self._entry_without_object(segment, COMMIT_SIZE)
+
+    def _entry_without_object(self, segment: int, size: int) -> None:
+        self.hints.segments.setdefault(segment, 0)
+        self.free(segment, size)
+
+    def put_superseded(self, object_id: bytes, segment: int, size: int) -> None:
+        """The PUT of `object_id` in `segment`, an entry of `size` bytes, is no longer current."""
+        self.hints.shadow_index.setdefault(object_id, []).append(segment)
+        self.put_left(segment)
+        self.free(segment, size)
+
+    def put_left(self, segment: int) -> None:
+        """`segment` holds one current PUT less."""
+        segments = self.hints.segments
+        segments[segment] = segments.get(segment, 0) - 1
+
+    def put_removed(self, data_size: int) -> None:
+        """A superseded PUT with `data_size` bytes of data is about to vanish: the quota counts it no longer."""
+        self.hints.storage_quota_use -= data_size + PUT_HEADER_SIZE
+
+    def free(self, segment: int, size: int) -> None:
+        """Compaction of `segment` would free `size` bytes more."""
+        compact = self.hints.compact
+        compact[segment] = compact.get(segment, 0) + size
+
+    def unshadow(self, object_id: bytes, segment: int) -> None:
+        """One superseded PUT of `object_id` in `segment` is about to vanish."""
+        shadows = self.hints.shadow_index.get(object_id)
+        if shadows and segment in shadows:
+            shadows.remove(segment)
+
+    def forget_segment(self, segment: int) -> int:
+        """`segment` is gone; return how many current PUTs were still counted in it."""
+        self.hints.compact.pop(segment, None)
+        return self.hints.segments.pop(segment, 0)

@@ -1,0 +1,372 @@
+"""Transactions: from the last commit on disk to the next.
+
+Source: spec, repository-format.md sections 10 to 14 and 18.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..errors import (
+    BorgServeError,
+    CheckNeeded,
+    InsufficientFreeSpaceError,
+    NoSpace,
+    StorageError,
+    WrongState,
+)
+from ..format import segment as segment_format
+from ..locking.base import LockMode, RepositoryLock
+from ..reporting import Event, Reporter
+from ..storage.base import Storage
+from .caches import CACHE_ERRORS, CacheFiles
+from .index import ObjectIndex
+from .log import SegmentLog
+from .settings import Settings
+from .state import TransactionState
+
+
+class WriteAccess:
+    """What the session's lock lets it write.
+
+    `lock` None: the session does not lock and may write unguarded. `upgrades`: a shared lock becomes exclusive at the
+    first write; `wait`: seconds to wait for that, None for ever.
+    """
+
+    def __init__(self, lock: RepositoryLock | None, *, upgrades: bool, wait: float | None) -> None:
+        self._lock = lock
+        self._upgrades = upgrades
+        self._wait = wait
+
+    @property
+    def locking(self) -> bool:
+        """Whether the session locks at all."""
+        return self._lock is not None
+
+    def require(self, *, recovering: bool = False) -> bool:
+        """Make sure that nobody else uses the repository; return whether the lock had to be upgraded for it.
+
+        `recovering`: index and hints are to be made anew, for which a reader's lock is upgraded too.
+        Raises WrongState, LockTimeout, LockFailed.
+        """
+        lock = self._lock
+        if lock is None or lock.holds_exclusive():
+            return False
+        if lock.mode is LockMode.SHARED and (self._upgrades or recovering):
+            lock.upgrade(self._wait)
+            return True
+        if lock.mode is LockMode.SHARED:
+            raise WrongState("this session opened the repository for reading and may not write to it")
+        raise WrongState("the lock of this session was removed by somebody else: nothing more is written")
+
+
+class Transactions:
+    """The current index of a repository and, while one is open, the transaction that changes it.
+
+    `state` is None while no transaction is open. `doom` is the error that made the open transaction impossible to
+    commit, or None.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        log: SegmentLog,
+        settings: Settings,
+        access: WriteAccess,
+        *,
+        append_only: bool,
+        storage_quota: int,
+        utc_now: Callable[[], str],
+        reporter: Reporter,
+    ) -> None:
+        self._storage = storage
+        self._log = log
+        self._settings = settings
+        self._access = access
+        self._append_only = append_only
+        self._storage_quota = storage_quota
+        self._utc_now = utc_now
+        self._reporter = reporter
+        self.caches = CacheFiles(storage, reporter)
+        self.index: ObjectIndex | None = None
+        self.state: TransactionState | None = None
+        self.doom: BorgServeError | None = None
+        self._transaction: int | None = None
+
+    # --- the last committed transaction
+
+    def current(self) -> int | None:
+        """Return the number of the last committed transaction, None if there is none; index.N exists for it.
+
+        An index behind or beyond the segments is made anew from them. Raises CheckNeeded, IntegrityError (a damaged
+        segment), LockTimeout, StorageError.
+        """
+        indexed, committed = self.caches.index_transaction(), self._log.last_commit()
+        if committed is None and indexed is not None:
+            raise CheckNeeded(self._storage.location)
+        if committed is not None and indexed != committed:
+            behind = indexed is not None and indexed < committed
+            if indexed is not None and not behind:
+                from ..events.maintenance import TransactionsLost
+
+                self._reporter.report(TransactionsLost(committed, indexed))
+            self._recover(committed, indexed if behind else None)
+        return committed
+
+    def open_index(self) -> ObjectIndex:
+        """Return the index of the current transaction; a miss in it is not to be believed before `verified_index`."""
+        if self.index is None:
+            transaction = self.current()
+            if transaction is None:
+                self.index = ObjectIndex.empty()
+            else:
+                try:
+                    self.index = self.caches.open_index(transaction)
+                except CACHE_ERRORS as error:
+                    return self._replace_damaged_index(transaction, error)
+            self._transaction = transaction
+        return self.index
+
+    def verified_index(self) -> ObjectIndex:
+        """Return the index of the current transaction, verified as a whole."""
+        index = self.open_index()
+        if not index.verified:
+            try:
+                index.verify()
+            except CACHE_ERRORS as error:
+                assert self._transaction is not None  # an empty index needs no verification  # noqa: S101
+                return self._replace_damaged_index(self._transaction, error)
+        return index
+
+    def _replace_damaged_index(self, transaction: int, error: BorgServeError) -> ObjectIndex:
+        """As borg does for a reader, make the index anew and seal it with a commit of its own (section 14)."""
+        self._report_damage(error)
+        self.rollback()
+        self._recover(transaction, None)
+        self.begin()
+        self.commit(compact=False, threshold=0, cleanup_commits=False)
+        return self.verified_index()
+
+    def _report_damage(self, error: BorgServeError) -> None:
+        from ..events.maintenance import IndexDamaged
+
+        self._reporter.report(IndexDamaged(str(error)))
+
+    def _recover(self, transaction: int, base: int | None) -> None:
+        """Make index and hints of the committed `transaction` from its segments, on top of those of `base` if given."""
+        from ..events.maintenance import ReplayStarted
+        from .recovery import replay
+
+        self._access.require(recovering=True)
+        self._reporter.report(ReplayStarted())
+        index, state = self._base_for_recovery(base)
+        try:
+            after = -1 if base is None or index.in_memory else base
+            replay(self._log, index, state, after=after, through=transaction, reporter=self._reporter)
+            self._write_caches(transaction, index, state)
+        finally:
+            index.close()
+
+    def _base_for_recovery(self, base: int | None) -> tuple[ObjectIndex, TransactionState]:
+        if base is not None:
+            try:
+                index = self.caches.open_index(base)
+                try:
+                    index.verify()
+                    return index, TransactionState(self.caches.read_hints(base))
+                except BaseException:
+                    index.close()
+                    raise
+            except CACHE_ERRORS as error:
+                self._report_damage(error)
+        return ObjectIndex.empty(), TransactionState.empty()
+
+    # --- begin, commit, rollback
+
+    def begin(self) -> TransactionState:
+        """Open a transaction, unless one is open, and return its state.
+
+        What an interrupted one left is deleted. Raises WrongState, LockTimeout and all that `current` raises.
+        """
+        if self.state is not None:
+            return self.state
+        if self._access.require():
+            self.rollback()
+        transaction = self._prepare_index()
+        state = TransactionState.empty() if transaction is None else self._read_state(transaction)
+        self._clean_up(transaction)
+        self._log.continue_at(0 if transaction is None else transaction + 1)
+        self.state = state
+        self._report_quota()
+        return state
+
+    def _prepare_index(self) -> int | None:
+        """Load and verify the index; a damaged one is made anew."""
+        try:
+            if self.index is None:
+                transaction = self.current()
+                self.index = ObjectIndex.empty() if transaction is None else self.caches.open_index(transaction)
+                self._transaction = transaction
+            self.index.verify()
+        except CACHE_ERRORS as error:
+            self._report_damage(error)
+            self.rollback()
+            transaction = self._log.last_commit()
+            if transaction is None:
+                raise CheckNeeded(self._storage.location) from None
+            self._recover(transaction, None)
+            self.index, self._transaction = self.caches.open_index(transaction), transaction
+            self.index.verify()
+        return self._transaction
+
+    def _read_state(self, transaction: int) -> TransactionState:
+        try:
+            state = TransactionState(self.caches.read_hints(transaction))
+        except CACHE_ERRORS as error:
+            from ..events.maintenance import HintsDamaged
+
+            self._reporter.report(HintsDamaged(str(error)))
+            self.rollback()
+            self._recover(transaction, None)
+            self._prepare_index()
+            state = TransactionState(self.caches.read_hints(transaction))
+        if state.hints.unsized:
+            from .recovery import size_listed_segments
+
+            size_listed_segments(self._log, self.open_index(), state)
+        return state
+
+    def _clean_up(self, transaction: int | None) -> None:
+        if transaction is None:
+            self._refuse_to_delete_a_damaged_repository()
+        count = self._log.remove_after(-1 if transaction is None else transaction)
+        if count:
+            from ..events.transactions import UncommittedSegmentsRemoved
+
+            self._reporter.report(UncommittedSegmentsRemoved(count, -1 if transaction is None else transaction))
+
+    def _refuse_to_delete_a_damaged_repository(self) -> None:
+        """Without any commit, leftovers of an interrupted first transaction go; but a repository that *had* a commit,
+        now damaged, must not be mistaken for that: it is for check to repair.
+        """
+        for segment in self._log.segments():
+            if self._log.size(segment) == segment_format.COMMIT_SEGMENT_SIZE:
+                raise CheckNeeded(self._storage.location)
+
+    def commit(self, *, compact: bool, threshold: float, cleanup_commits: bool) -> None:
+        """Make the open transaction permanent and end it; without one, nothing happens.
+
+        Raises the doom of the transaction, InsufficientFreeSpaceError, WrongState, StorageError; and IntegrityError
+        when compaction meets a damaged segment, with the transaction itself committed.
+        """
+        state, index = self.state, self.index
+        if state is None or index is None:
+            return
+        if self.doom is not None:
+            doom = self.doom
+            self.rollback()
+            raise doom
+        try:
+            self._access.require()
+            self._check_free_space(state, index)
+            self._report_quota()
+            transaction = self._log.commit()
+            state.commit_logged(transaction)
+            if compact and not self._append_only:
+                transaction = self._compact(transaction, state, index, threshold, cleanup_commits)
+            self._write_caches(transaction, index, state)
+        except (NoSpace, InsufficientFreeSpaceError) as error:
+            self.doom = error
+            raise
+        finally:
+            self.rollback()
+        from ..events.transactions import TransactionCommitted
+
+        self._reporter.report(TransactionCommitted(self._storage.location, transaction))
+
+    def _compact(
+        self, transaction: int, state: TransactionState, index: ObjectIndex, threshold: float, cleanup_commits: bool
+    ) -> int:
+        from . import compaction
+
+        if cleanup_commits:
+            compaction.list_commit_segments(self._log, state)
+        if not state.hints.compact:
+            return transaction
+        plan = compaction.plan_compaction(self._log, state, threshold)
+        indexed = self.caches.index_transaction()
+        return compaction.compact(plan, self._log, index, state, indexed_transaction=indexed, reporter=self._reporter)
+
+    def _write_caches(self, transaction: int, index: ObjectIndex, state: TransactionState) -> None:
+        if self._append_only:
+            self._settings.log_transaction(transaction, self._utc_now())
+        self.caches.write(transaction, index, state.hints)
+
+    def rollback(self) -> None:
+        """Forget the open transaction, if any, and the index. Its segments are deleted by the next one, or at once
+        when the disk is full.
+        """
+        out_of_space = isinstance(self.doom, (NoSpace, InsufficientFreeSpaceError))
+        began_with, self._transaction = self._transaction, None
+        if self.index is not None:
+            self.index.close()
+        self.index = self.state = self.doom = None
+        self._log.abandon_segment()
+        if out_of_space:
+            self._remove_uncommitted(began_with)
+
+    def _remove_uncommitted(self, began_with: int | None) -> None:
+        """Free what an impossible transaction has written. Only the segments tell how far it was committed: compaction
+        commits in between and deletes what it has moved.
+        """
+        from ..events.transactions import PartialTransactionRemoved
+
+        committed = self._log.last_commit()
+        if committed is None and began_with is not None:
+            return
+        self._reporter.report(PartialTransactionRemoved())
+        self._log.remove_after(-1 if committed is None else committed)
+
+    def adopt(self, transaction: int, index: ObjectIndex, state: TransactionState) -> None:
+        """Write `index` and `state`, gathered by a repair, as those of the committed `transaction`."""
+        self._write_caches(transaction, index, state)
+
+    # --- room
+
+    def _check_free_space(self, state: TransactionState, index: ObjectIndex) -> None:
+        from ..events.transactions import FreeSpaceChecked, FreeSpaceUnknown
+        from .space import required_space
+
+        config = self._settings.config
+        required = required_space(
+            state.hints,
+            self._log,
+            buckets=index.buckets,
+            additional=config.additional_free_space,
+            compacts=not self._append_only,
+            max_segment_size=config.max_segment_size,
+        )
+        try:
+            available = self._storage.free_space()
+        except StorageError as error:
+            self._report(FreeSpaceUnknown(str(error)))
+            return
+        if available is None:
+            return
+        self._report(FreeSpaceChecked(required, available))
+        if available < required:
+            raise InsufficientFreeSpaceError(required, available)
+
+    def _report_quota(self) -> None:
+        if self._storage_quota and self.state is not None:
+            from ..events.transactions import QuotaStatus
+
+            self._report(QuotaStatus(self.state.hints.storage_quota_use, self._storage_quota))
+
+    def _report(self, event: Event) -> None:
+        self._reporter.report(event)
+
+    def close(self) -> None:
+        """Let go of everything open. An open transaction stays uncommitted."""
+        self.rollback()
+        self._log.close()
