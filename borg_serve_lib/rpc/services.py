@@ -1,0 +1,31 @@
+"""What a connection is given by whoever makes it."""
+
+from __future__ import annotations
+
+from ..values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..engine.repository import OpenRequest, Repository
+    from ..policy.access import AccessPolicy
+    from ..reporting import Reporter
+    from ..wire.loglines import ClientLog
+
+ANNOUNCED_VERSION = (1, 4, 5, -1)
+"""The version clients 1.x are told: it makes them use every feature (spec: rpc.md section 2.2)."""
+
+
+class Services(Value):
+    """`resolve_path`: a client's raw path -> the absolute path of the repository; raises PathNotAllowed.
+    `open_repository`: opens or creates and locks what is there. `reporter` is told everything, `client_log` is that
+    part of it which writes to the client and is told when the client turns out to read JSON.
+    """
+
+    resolve_path: Callable[[bytes], str]
+    open_repository: Callable[[str, OpenRequest], Repository]
+    access: AccessPolicy
+    reporter: Reporter
+    client_log: ClientLog
+    server_version: tuple[int, ...] = ANNOUNCED_VERSION

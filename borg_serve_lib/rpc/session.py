@@ -1,0 +1,44 @@
+"""What a connection remembers between calls: its services and the repository it has open."""
+
+from __future__ import annotations
+
+from ..errors import AccessDenied, NoRepositoryOpen
+from ..policy.access import Verb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..engine.repository import Repository
+    from .services import Services
+
+
+class Session:
+    """One client's session."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.repository: Repository | None = None
+
+    def opened(self) -> Repository:
+        """Return the open repository. Raises NoRepositoryOpen."""
+        if self.repository is None:
+            raise NoRepositoryOpen("no repository is open")
+        return self.repository
+
+    def demand(self, verb: Verb, method: str, object_id: bytes | None = None) -> None:
+        """Raise AccessDenied unless the policy allows `verb`."""
+        decision = self.services.access.decide(verb, object_id)
+        if not decision.allowed:
+            from ..events.session import CallRefused
+
+            self.services.reporter.report(CallRefused(method, decision.reason))
+            raise AccessDenied(decision.reason)
+
+    def allows(self, verb: Verb) -> bool:
+        """Return whether the policy allows `verb`."""
+        return self.services.access.decide(verb, None).allowed
+
+    def close_repository(self) -> None:
+        """Close the open repository, if any. Raises NotLocked or NotMyLock, all closed, if its lock was taken away."""
+        repository, self.repository = self.repository, None
+        if repository is not None:
+            repository.close()

@@ -1,0 +1,1 @@
+"""The protocol as bytes: requests in, replies and log lines out. Pure: nothing here reads or writes anything."""

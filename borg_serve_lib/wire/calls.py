@@ -1,0 +1,164 @@
+"""Requests and replies as values and as bytes, in both formats.
+
+Clients 1.0 speak the positional format, 1.1 to 1.4 the named one after a positional negotiation; the format belongs
+to each call and its reply. Source: spec, rpc.md sections 1.1, 1.3 and 1.5.
+"""
+
+from __future__ import annotations
+
+from ..buffers import Buffer
+from ..errors import ProtocolError, UnexpectedRPCDataFormat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+POSITIONAL: dict[str, tuple[str, ...]] = {
+    "negotiate": ("client_data",),
+    "open": ("path", "create", "lock_wait", "lock", "exclusive", "append_only"),
+    "check": ("repair", "save_space"),
+    "commit": ("save_space",),
+    "list": ("limit", "marker"),
+    "get": ("id",),
+    "put": ("id", "data"),
+    "delete": ("id",),
+    "save_key": ("keydata",),
+    "get_free_nonce": (),
+    "commit_nonce_reservation": ("next_unreserved", "start_nonce"),
+    "rollback": (),
+    "destroy": (),
+    "__len__": (),
+    "load_key": (),
+    "break_lock": (),
+}
+"""Method -> argument names in positional order (spec: rpc.md section 1.5). A method not here has no positional form."""
+
+_SHORT_OPEN = 4
+"""Values in the `open` of clients 1.0.0 to 1.0.6; five are an error (spec: rpc.md section 1.5)."""
+
+
+class Call:
+    """One request.
+
+    `msgid`: the packed message id, to be echoed as it came. `arguments`: by name; None where the positional values do
+    not fit the method. `named`: the format of the reply.
+    """
+
+    __slots__ = ("arguments", "method", "msgid", "named")
+
+    def __init__(self, msgid: bytes, method: str, arguments: dict[str, Any] | None, *, named: bool) -> None:
+        self.msgid = msgid
+        self.method = method
+        self.arguments = arguments
+        self.named = named
+
+    def __repr__(self) -> str:
+        return f"Call({self.msgid!r}, {self.method!r}, {self.arguments!r}, named={self.named})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Call) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]  # arguments are not hashable
+
+
+def call_from(request: object) -> Call:
+    """Return the call that a decoded request stands for.
+
+    Raises UnexpectedRPCDataFormat (neither a map nor an array of four), ProtocolError (a part has the wrong type).
+    """
+    if isinstance(request, dict):
+        if b"i" not in request or b"m" not in request:
+            raise UnexpectedRPCDataFormat(_NEITHER)
+        arguments = request.get(b"a", {})
+        if not isinstance(arguments, dict):
+            raise ProtocolError("the arguments of a request are no map")
+        return Call(_msgid(request[b"i"]), _method(request[b"m"]), _named(arguments), named=True)
+    if isinstance(request, (list, tuple)) and len(request) == 4:
+        _, msgid, method, values = request
+        if not isinstance(values, (list, tuple)):
+            raise ProtocolError("the arguments of a request are no array")
+        name = _method(method)
+        return Call(_msgid(msgid), name, _by_position(name, values), named=False)
+    raise UnexpectedRPCDataFormat(_NEITHER)
+
+
+_NEITHER = "the client sent something that is no request: this is a server for borg clients, not for people or shells"
+
+
+def _msgid(value: object) -> bytes:
+    if isinstance(value, (int, bytes)) and not isinstance(value, bool):
+        return pack(value)
+    raise ProtocolError("the id of a request is neither a number nor a text")
+
+
+def _method(value: object) -> str:
+    if not isinstance(value, bytes):
+        raise ProtocolError("the method of a request is no text")
+    return value.decode("utf-8", "replace")
+
+
+def _named(arguments: dict[Any, Any]) -> dict[str, Any]:
+    if not all(isinstance(name, bytes) for name in arguments):
+        raise ProtocolError("a name among the arguments of a request is no text")
+    return {name.decode("utf-8", "replace"): value for name, value in arguments.items()}
+
+
+def _by_position(method: str, values: list[Any] | tuple[Any, ...]) -> dict[str, Any] | None:
+    names = POSITIONAL.get(method)
+    if names is None:
+        return {}
+    if method == "open" and _SHORT_OPEN < len(values) < len(names):
+        return None
+    return dict(zip(names, values, strict=False))
+
+
+# --- replies
+
+
+def pack(value: object) -> bytes:
+    """Return `value` in the old msgpack format that clients 1.x read: text and bytes alike are raw."""
+    import msgpack
+
+    return msgpack.packb(value, use_bin_type=False)  # type: ignore[no-any-return]
+
+
+_NAMED_HEAD = b"\x82\xa1i"
+_RESULT = b"\xa1r"
+_NIL_RESULT = _RESULT + b"\xc0"
+_POSITIONAL_HEAD = b"\x94\x01"
+_NIL = b"\xc0"
+
+
+def nil_reply(call: Call) -> bytes:
+    """Return the reply to a call that has no result."""
+    if call.named:
+        return _NAMED_HEAD + call.msgid + _NIL_RESULT
+    return _POSITIONAL_HEAD + call.msgid + _NIL + _NIL
+
+
+def data_reply_head(call: Call, size: int) -> bytes:
+    """Return what stands before `size` bytes of object data in the reply to a get."""
+    if call.named:
+        return _NAMED_HEAD + call.msgid + _RESULT + raw_header(size)
+    return _POSITIONAL_HEAD + call.msgid + _NIL + raw_header(size)
+
+
+def result_reply(call: Call, result: object) -> bytes:
+    """Return the reply that carries `result`: nil, a bool, an int, bytes, text, or lists and maps of them."""
+    packed = pack(result)
+    if call.named:
+        return _NAMED_HEAD + call.msgid + _RESULT + packed
+    return _POSITIONAL_HEAD + call.msgid + _NIL + packed
+
+
+def raw_header(size: int) -> bytes:
+    """Return the msgpack header of `size` raw bytes."""
+    if size < 32:
+        return bytes((0xA0 | size,))
+    if size < 1 << 16:
+        return b"\xda" + size.to_bytes(2, "big")
+    return b"\xdb" + size.to_bytes(4, "big")
+
+
+Reply = tuple[Buffer, ...]
+"""One reply as buffers to be sent one after the other; valid until the next call is handled."""
