@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from .values import Value
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,8 +28,8 @@ class Level(IntEnum):
     CRITICAL = 50
 
 
-class Event:
-    """Something that happened."""
+class Event(Value):
+    """Something that happened; subclasses declare what there is to know of it as fields."""
 
     level: ClassVar[Level] = Level.DEBUG
     topic: ClassVar[str] = "borg.repository"
@@ -35,8 +37,7 @@ class Event:
 
     def message(self) -> str:
         """Return the event as one line of English."""
-        fields = getattr(self, "__attrs_attrs__", ())
-        return self.sentence.format(**{field.name: getattr(self, field.name) for field in fields})
+        return self.sentence.format(**self.__dict__)
 
 
 class Reporter:

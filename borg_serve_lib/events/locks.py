@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import attrs
-
 from ..reporting import Event, Level
 
 
-@attrs.frozen
 class StaleLockRemoved(Event):
     """A lock whose owner is dead was removed (spec: repository-format.md section 9.4)."""
 
@@ -17,7 +14,6 @@ class StaleLockRemoved(Event):
     name: str
 
 
-@attrs.frozen
 class StaleRosterEntryRemoved(Event):
     """A roster entry whose owner is dead was dropped (spec: repository-format.md section 9.4)."""
 
@@ -30,7 +26,6 @@ class StaleRosterEntryRemoved(Event):
     thread: int
 
 
-@attrs.frozen
 class MalformedLock(Event):
     """A name in the lock directory is no lock's (spec: repository-format.md section 9.4)."""
 
@@ -41,7 +36,6 @@ class MalformedLock(Event):
     directory: str
 
 
-@attrs.frozen
 class LockLost(Event):
     """The lock was gone when it was to be released: somebody broke it."""
 

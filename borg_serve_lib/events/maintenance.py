@@ -5,13 +5,10 @@ The sentences of check are those of spec section 17 (repository-format.md): admi
 
 from __future__ import annotations
 
-import attrs
-
 from ..reporting import Event, Level
 from ..units import format_size
 
 
-@attrs.frozen
 class Progress(Event):
     """A long operation has come a step further.
 
@@ -28,7 +25,6 @@ class Progress(Event):
     text: str
 
 
-@attrs.frozen
 class ProgressFinished(Event):
     """A long operation has ended; nothing more is shown of it."""
 
@@ -37,7 +33,6 @@ class ProgressFinished(Event):
     operation: str
 
 
-@attrs.frozen
 class IndexDamaged(Event):
     """The index is missing or does not hold; it is rebuilt from the segments."""
 
@@ -46,7 +41,6 @@ class IndexDamaged(Event):
     reason: str
 
 
-@attrs.frozen
 class HintsDamaged(Event):
     """The hints are missing or do not hold; they are rebuilt from the segments."""
 
@@ -55,7 +49,6 @@ class HintsDamaged(Event):
     reason: str
 
 
-@attrs.frozen
 class IntegrityDataUnusable(Event):
     """The integrity file cannot vouch for a file. `reason` says why, and what follows."""
 
@@ -64,7 +57,6 @@ class IntegrityDataUnusable(Event):
     reason: str
 
 
-@attrs.frozen
 class TransactionsLost(Event):
     """The index speaks of a later transaction than the last one the segments hold whole."""
 
@@ -77,7 +69,6 @@ class TransactionsLost(Event):
     indexed: int
 
 
-@attrs.frozen
 class ReplayStarted(Event):
     """The index is older than the segments: their entries are read again."""
 
@@ -85,7 +76,6 @@ class ReplayStarted(Event):
     sentence = "Replaying segments. Please wait, this can take a while..."
 
 
-@attrs.frozen
 class CompactionFinished(Event):
     """Compaction is done. `freed`: bytes by which the quota use sank."""
 
@@ -96,7 +86,6 @@ class CompactionFinished(Event):
         return f"compaction freed about {format_size(self.freed)} repository space."
 
 
-@attrs.frozen
 class CompactedSegmentMissing(Event):
     """The hints list a segment that does not exist."""
 
@@ -105,7 +94,6 @@ class CompactedSegmentMissing(Event):
     segment: int
 
 
-@attrs.frozen
 class ReferenceCountWrong(Event):
     """After all its current PUTs were moved, the hints still count some in a segment."""
 
@@ -115,13 +103,11 @@ class ReferenceCountWrong(Event):
     count: int
 
 
-@attrs.frozen
 class CheckStarted(Event):
     level = Level.INFO
     sentence = "Starting repository check"
 
 
-@attrs.frozen
 class CheckFailed(Event):
     """A finding of check, in words."""
 
@@ -130,7 +116,6 @@ class CheckFailed(Event):
     finding: str
 
 
-@attrs.frozen
 class CheckNote(Event):
     """A step of check, in words."""
 
@@ -139,7 +124,6 @@ class CheckNote(Event):
     text: str
 
 
-@attrs.frozen
 class CheckDetail(Event):
     """A detail of check for whoever debugs it, in words."""
 
@@ -147,7 +131,6 @@ class CheckDetail(Event):
     text: str
 
 
-@attrs.frozen
 class CheckFinished(Event):
     """Check is done and all is well, `repaired` if it was not before. `mode`: `full` or `partial`."""
 
@@ -160,7 +143,6 @@ class CheckFinished(Event):
         return f"Finished {self.mode} repository check, {outcome}."
 
 
-@attrs.frozen
 class CheckFinishedWithErrors(Event):
     """Check is done and has found errors. `mode`: `full` or `partial`."""
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import attrs
-
 from ..reporting import Event, Level
 
 
-@attrs.frozen
 class VersionShown(Event):
     """What runs here, asked for with --show-version."""
 
@@ -17,7 +14,6 @@ class VersionShown(Event):
     version: str
 
 
-@attrs.frozen
 class EndedWell(Event):
     """The process ends without a fault, asked for with --show-rc."""
 
@@ -27,7 +23,6 @@ class EndedWell(Event):
     status: int
 
 
-@attrs.frozen
 class EndedBadly(Event):
     """The process ends after a fault or by a signal, asked for with --show-rc."""
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import attrs
-
 from ..reporting import Event, Level
 
 
-@attrs.frozen
 class RepositoryOpened(Event):
     """A client opened a repository. `mode`: the lock's (`none`, `shared`, `exclusive`)."""
 
@@ -17,7 +14,6 @@ class RepositoryOpened(Event):
     mode: str
 
 
-@attrs.frozen
 class PathResolved(Event):
     """A path of the client was resolved, and allowed."""
 
@@ -27,7 +23,6 @@ class PathResolved(Event):
     resolved: str
 
 
-@attrs.frozen
 class PathRefused(Event):
     """A path of the client is outside the restrictions. The client sees the error, not this event."""
 
@@ -37,7 +32,6 @@ class PathRefused(Event):
     resolved: str
 
 
-@attrs.frozen
 class CallRefused(Event):
     """The access policy forbade a call."""
 
@@ -47,7 +41,6 @@ class CallRefused(Event):
     reason: str
 
 
-@attrs.frozen
 class CallFailed(Event):
     """A call was answered with an error. `error`: its wire class."""
 
@@ -58,7 +51,6 @@ class CallFailed(Event):
     text: str
 
 
-@attrs.frozen
 class ConnectionRejected(Event):
     """The client sent something that is no request; the connection ends."""
 
@@ -68,7 +60,6 @@ class ConnectionRejected(Event):
     reason: str
 
 
-@attrs.frozen
 class InternalFailure(Event):
     """A call failed in a way nobody foresaw. `details` is for the host; the client is told the kind only."""
 

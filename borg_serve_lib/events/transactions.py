@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import attrs
-
 from ..reporting import Event, Level
 from ..units import format_size
 
 
-@attrs.frozen
 class TransactionCommitted(Event):
     """A transaction is on stable storage. `transaction`: number of its last commit segment."""
 
@@ -17,7 +14,6 @@ class TransactionCommitted(Event):
     transaction: int
 
 
-@attrs.frozen
 class UncommittedSegmentsRemoved(Event):
     """Segments that an interrupted transaction had left were deleted."""
 
@@ -26,7 +22,6 @@ class UncommittedSegmentsRemoved(Event):
     transaction: int
 
 
-@attrs.frozen
 class PartialTransactionRemoved(Event):
     """The disk is full: what the transaction had written was deleted at once."""
 
@@ -34,7 +29,6 @@ class PartialTransactionRemoved(Event):
     sentence = "No space left on device, cleaning up partial transaction to free space."
 
 
-@attrs.frozen
 class QuotaStatus(Event):
     """A repository with a quota starts or commits a transaction. Both fields in bytes."""
 
@@ -46,7 +40,6 @@ class QuotaStatus(Event):
         return f"Storage quota: {format_size(self.used)} out of {format_size(self.quota)} used."
 
 
-@attrs.frozen
 class FreeSpaceUnknown(Event):
     """The file system does not tell its free space; the commit goes on unchecked."""
 
@@ -55,7 +48,6 @@ class FreeSpaceUnknown(Event):
     reason: str
 
 
-@attrs.frozen
 class FreeSpaceChecked(Event):
     """The free space was compared with what a commit may need. Both in bytes."""
 
@@ -66,7 +58,6 @@ class FreeSpaceChecked(Event):
         return f"check_free_space: required bytes {self.required}, available bytes {self.available}"
 
 
-@attrs.frozen
 class OldConfigLeftOver(Event):
     """An earlier change of the config was interrupted before the old one was erased; that is done now."""
 
@@ -74,7 +65,6 @@ class OldConfigLeftOver(Event):
     sentence = "Old config file not securely erased on previous config update"
 
 
-@attrs.frozen
 class OldConfigNotErased(Event):
     """The file system has no hard links: the old config could not be kept for erasing."""
 
@@ -85,7 +75,6 @@ class OldConfigNotErased(Event):
     )
 
 
-@attrs.frozen
 class WriteSkipped(Event):
     """A small file could not be written by a session without lock, which goes on (spec: rpc.md section 3.5)."""
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-import attrs
+from ..values import Value
 
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
 
-@attrs.frozen
-class Holder:
+class Holder(Value):
     """One holder of a lock. `host`: its host id; `pid`: on that host; `thread`: 0 with every borg seen."""
 
     host: str

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import attrs
-
+from ..values import Value
 from .identity import Holder
 
 _TORN_ROSTER = (
@@ -19,8 +18,7 @@ _TORN_ROSTER = (
 )  # fmt: skip
 
 
-@attrs.frozen
-class Roster:
+class Roster(Value):
     """The holders of one repository's lock: a writer waits for those in `shared`, nobody for those in `exclusive`."""
 
     shared: frozenset[Holder] = frozenset()
