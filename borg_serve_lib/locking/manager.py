@@ -202,9 +202,19 @@ class FileLock(RepositoryLock):
             # Borg signs off before it looks and signs on again before it waits. We stay signed on: nothing to put back.
             with suppress(NotLocked, NotMyLock):
                 self._directory.give_back()
+            self._wait_for_readers(deadline)
+
+    def _wait_for_readers(self, deadline: Deadline) -> None:
+        """Wait until a look at the roster shows no other readers: without the directory, so as not to be in their way.
+
+        Raises LockTimeout.
+        """
+        while True:
             if deadline.passed():
                 raise LockTimeout(self._path)
             deadline.pause(READERS_PAUSE)
+            if not self._others_read():
+                return
 
     def _others_read(self) -> bool:
         shared = self._roster.load().shared
