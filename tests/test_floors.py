@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeGuard
 
+import borg_serve_cli
 import pytest
 
-ROOT = Path(__file__).parent.parent
+import borg_serve_lib
+
 PACKAGE = "borg_serve_lib"
+SOURCE = Path(borg_serve_lib.__file__).parent
 
 FLOORS = {
     "_version": 0,
@@ -202,8 +205,8 @@ def test_relative_imports_of_a_package_start_in_the_package_itself() -> None:
 
 
 def modules() -> dict[str, Path]:
-    paths = sorted((ROOT / PACKAGE).rglob("*.py"))
-    return {".".join(path.relative_to(ROOT / PACKAGE).with_suffix("").parts): path for path in paths}
+    paths = sorted(SOURCE.rglob("*.py"))
+    return {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in paths}
 
 
 @pytest.mark.parametrize("module", modules())
@@ -225,7 +228,7 @@ def is_name_of_the_package(node: ast.AST) -> bool:
 def test_the_command_uses_public_names_only() -> None:
     import borg_serve_lib
 
-    tree = ast.parse((ROOT / "cli" / "borg_serve_cli.py").read_text(encoding="utf-8"))
+    tree = ast.parse(Path(borg_serve_cli.__file__).read_text(encoding="utf-8"))
     used = {name for where, name in imports("borg_serve_cli", tree, is_package=False) if where == "inside"}
     used |= {ast.unparse(node).partition(".")[2] for node in ast.walk(tree) if is_name_of_the_package(node)}
     used.discard("__init__")

@@ -110,8 +110,7 @@ class HistoryOnDisk(History):
 
 class HistoryInMemory(History):
     def provider(self) -> StorageProvider:
-        provider = MemoryProvider()
-        return provider
+        return MemoryProvider()
 
 
 QUICK = settings(

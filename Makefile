@@ -1,0 +1,43 @@
+# `make demo` shows a backup and a restore through the server; `make test` runs every test.
+# Both do all their set-up: Debian packages (as root), a virtual environment, real borg clients.
+
+PYTHON ?= python3
+VENV := .venv
+STAGE := .cache/stage
+SOURCES := $(shell find borg_serve_lib cli -name '*.py') pyproject.toml README.md
+export BORG_CLIENTS_CACHE := $(CURDIR)/.cache/clients
+
+.PHONY: demo test lint bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed
+	$(PYTHON) scripts/borg_clients.py 1.2.4
+	$(VENV)/bin/python demo/demo.py
+
+# The tests run beside copies of what they use, so that they see the installed package and never the source tree.
+test: $(VENV)/installed
+	$(PYTHON) scripts/borg_clients.py
+	rm -rf $(STAGE) && mkdir -p $(STAGE)
+	cp -r tests scripts benchmarks demo pyproject.toml README.md docs $(STAGE)
+	cd $(STAGE) && BORG_SERVE_LIB_INSTALLED=yes $(CURDIR)/$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/installed
+	$(PYTHON) scripts/borg_clients.py 1.4.5
+	$(VENV)/bin/python -m benchmarks.compare --borg "$(BORG_CLIENTS_CACHE)/1.4.5/bin/borg serve" --ours "$(VENV)/bin/borg-serve"
+
+# A virtual environment needs a Debian package, which the script installs where it is missing.
+$(VENV)/installed: $(SOURCES)
+	$(PYTHON) scripts/borg_clients.py 1.2.4
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --no-input --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --no-input --force-reinstall --no-deps .
+	$(VENV)/bin/python -m pip install --quiet --no-input '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .cache dist build
