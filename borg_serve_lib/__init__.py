@@ -68,7 +68,7 @@ __all__ = [
     "serve_stdio",
 ]
 
-_HOMES = {
+_MODULES = {
     "_version": ("__version__",),
     "engine.opening": ("HostRules", "open_repository"),
     "engine.repository": ("OpenRequest", "Repository"),
@@ -90,13 +90,13 @@ _HOMES = {
     "transports.stdio": ("serve_stdio",),
     "wire.loglines": ("ClientLog",),
 }
-"""Module of each public name."""
+"""Where the public names are."""
 
 
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    for module, names in _HOMES.items():
+    for module, names in _MODULES.items():
         if name in names:
             value: object = getattr(import_module(f"{__name__}.{module}"), name)
             globals()[name] = value

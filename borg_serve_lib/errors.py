@@ -336,6 +336,12 @@ class UnknownMarker(_DetailError):
     wire_class = "KeyError"
 
 
+class MissingVersion(_DetailError):
+    """A client that negotiates does not tell its version (spec: rpc.md section 2)."""
+
+    wire_class = "KeyError"
+
+
 class NonceMismatch(_DetailError):
     """A nonce reservation does not start where the last one ended."""
 

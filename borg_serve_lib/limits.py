@@ -45,6 +45,13 @@ MAX_COLLECTION_LENGTH: Final = 100
 MAX_NESTING: Final = 8
 """Depth of arrays and maps in a request; the deepest real one, a positional negotiate, has 4 (spec: rpc.md 2)."""
 
+MAX_MESSAGE_OBJECTS: Final = 1000
+"""Parts of a request, down to the last key and value: the largest real one, an open, has 20. Finding where a message
+of 60 MiB ends would take minutes if it could be made of single bytes."""
+
+MAX_METHOD_NAME: Final = 100
+"""Bytes of the longest method name a client may use; the longest real one has 24 (spec: rpc.md section 3)."""
+
 MAX_KEYDATA_SIZE: Final = 1024 * 1024
 """Bytes of the largest repokey accepted; a real one has about 500 (spec: rpc.md section 3.5)."""
 

@@ -59,7 +59,7 @@ class Server:
         self._resolver = resolver
         self._storages = storages
         self._locks = locks
-        self._access = access or AllowAll()
+        self._access = AllowAll() if access is None else access
         self._reporter = reporter
 
     def connect(self, client_log: ClientLog) -> Connection:

@@ -30,17 +30,15 @@ def declared_fields(cls: type) -> tuple[str, ...]:
 
 def bound_fields(cls: type, names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return the values of all fields from a call's arguments and the class's defaults. Raises TypeError."""
-    values = dict(zip(names, args, strict=False))
-    if len(args) > len(names) or not kwargs.keys().isdisjoint(values) or not kwargs.keys() <= set(names):
+    given = dict(zip(names, args, strict=False))
+    if len(args) > len(names) or not kwargs.keys().isdisjoint(given) or not kwargs.keys() <= set(names):
         raise TypeError(f"{cls.__name__} takes the fields {', '.join(names)}")
-    values.update(kwargs)
-    for name in names:
-        if name not in values:
-            try:
-                values[name] = getattr(cls, name)
-            except AttributeError:
-                raise TypeError(f"{cls.__name__} needs the field {name}") from None
-    return values
+    given.update(kwargs)
+    try:
+        # In the order of declaration, so that equal values look and hash alike.
+        return {name: given[name] if name in given else getattr(cls, name) for name in names}
+    except AttributeError as error:
+        raise TypeError(f"{cls.__name__} needs the field {error.name}") from None
 
 
 @dataclass_transform(frozen_default=True)

@@ -123,10 +123,13 @@ class Demo:
     def show_what_the_server_did(self, before: dict[str, int]) -> None:
         after = self.segments()
         new = [number for number in after if number not in before]
-        if new:
-            size = sum(after[number] for number in new)
-            transaction = max(map(int, after))
-            print(f"    -> the server wrote {len(new)} segments, {size:,} bytes, and committed transaction {transaction}")
+        if not new:
+            print("    -> the server wrote nothing to the repository")
+            return
+        size = sum(after[number] for number in new)
+        print(
+            f"    -> the server wrote {len(new)} segments, {size:,} bytes: transaction {max(map(int, after))} is committed"
+        )
 
     def tell(self, text: str) -> None:
         self.step += 1

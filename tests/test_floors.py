@@ -230,7 +230,7 @@ def test_the_command_uses_public_names_only() -> None:
 
     tree = ast.parse(Path(borg_serve_cli.__file__).read_text(encoding="utf-8"))
     used = {name for where, name in imports("borg_serve_cli", tree, is_package=False) if where == "inside"}
-    used |= {ast.unparse(node).partition(".")[2] for node in ast.walk(tree) if is_name_of_the_package(node)}
+    used |= {ast.unparse(node).split(".")[1] for node in ast.walk(tree) if is_name_of_the_package(node)}
     used.discard("__init__")
     assert used
     assert used <= set(borg_serve_lib.__all__)

@@ -51,7 +51,7 @@ def open_repository(
     if request.create:
         _create(path, request, storages=storages, rules=rules, reporter=reporter, random_bytes=random_bytes)
     storage = storages.open(path)
-    lock = locks.lock_for(path)
+    lock = locks.lock_for(path, reporter)
     try:
         if request.locking:
             lock.acquire(LockMode.EXCLUSIVE if request.exclusive else LockMode.SHARED, request.lock_wait)

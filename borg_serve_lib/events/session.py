@@ -51,6 +51,13 @@ class CallFailed(Event):
     text: str
 
 
+class OldFormatCallFailed(CallFailed):
+    """A call in the positional format was answered with an error, of which such a reply can tell the class alone."""
+
+    level = Level.ERROR
+    sentence = "{text}"
+
+
 class ConnectionRejected(Event):
     """The client sent something that is no request; the connection ends."""
 
@@ -58,6 +65,24 @@ class ConnectionRejected(Event):
     topic = "borg.remote"
     sentence = "{reason}"
     reason: str
+
+
+class SessionInterrupted(Event):
+    """A signal ended the session. `signal`: its name."""
+
+    level = Level.ERROR
+    topic = "borg.remote"
+    sentence = "received {signal}, the session ends"
+    signal: str
+
+
+class ClosingFailed(Event):
+    """At its end the repository could not be closed as it should; it counts as closed even so."""
+
+    level = Level.ERROR
+    topic = "borg.remote"
+    sentence = "the repository could not be closed properly: {text}"
+    text: str
 
 
 class InternalFailure(Event):

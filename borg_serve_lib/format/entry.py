@@ -5,8 +5,8 @@ from __future__ import annotations
 from struct import Struct
 
 from ..buffers import Buffer
-from ..errors import IntegrityError
-from ..limits import MAX_DATA_SIZE, MAX_ENTRY_SIZE
+from ..errors import IntegrityError, InvalidArgument
+from ..limits import ID_SIZE, MAX_DATA_SIZE, MAX_ENTRY_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,11 @@ _CHECKED_HEADER: Final = Struct("<IB32s")
 
 
 def put_header(object_id: bytes, data: Buffer) -> bytes:
-    """Return the 41 bytes that stand before `data` in a PUT. Raises IntegrityError for more than MAX_DATA_SIZE."""
+    """Return the 41 bytes that stand before `data` in a PUT.
+
+    Raises IntegrityError for more than MAX_DATA_SIZE, InvalidArgument for an id that has not 32 bytes.
+    """
+    _check_id(object_id)
     size = len(data)
     if size > MAX_DATA_SIZE:
         raise IntegrityError(f"More than allowed put data [{size} > {MAX_DATA_SIZE}]")
@@ -64,9 +68,16 @@ def put_header(object_id: bytes, data: Buffer) -> bytes:
 
 
 def delete_entry(object_id: bytes) -> bytes:
-    """Return a whole DELETE."""
+    """Return a whole DELETE. Raises InvalidArgument for an id that has not 32 bytes."""
+    _check_id(object_id)
     checked = _CHECKED_HEADER.pack(DELETE_SIZE, DELETE, object_id)
     return _CRC.pack(crc32(checked)) + checked
+
+
+def _check_id(object_id: bytes) -> None:
+    # struct would fill up or cut off what does not fit, and the object would be another one's.
+    if len(object_id) != ID_SIZE:
+        raise InvalidArgument(f"an object id has {ID_SIZE} bytes, not {len(object_id)}")
 
 
 def place(segment: int, offset: int) -> str:
@@ -87,11 +98,7 @@ def put_entry_size(head: Buffer, object_id: bytes, segment: int, offset: int) ->
 
     Raises IntegrityError when it is no PUT of this object. Source: spec, section 4.3, point read.
     """
-    if len(head) < PUT_HEADER_SIZE:
-        raise IntegrityError(
-            f"Invalid segment entry header {place(segment, offset)}: "
-            f"unpack requires a buffer of {PUT_HEADER_SIZE} bytes"
-        )
+    _check_head(head, segment, offset)
     _, size, tag = HEADER.unpack_from(head)
     check_entry_size(size, PUT_HEADER_SIZE, segment, offset)
     if tag != PUT:
@@ -101,8 +108,17 @@ def put_entry_size(head: Buffer, object_id: bytes, segment: int, offset: int) ->
     return int(size)
 
 
+def _check_head(head: Buffer, segment: int, offset: int) -> None:
+    if len(head) < PUT_HEADER_SIZE:
+        raise IntegrityError(
+            f"Invalid segment entry header {place(segment, offset)}: "
+            f"unpack requires a buffer of {PUT_HEADER_SIZE} bytes"
+        )
+
+
 def put_data(entry: Buffer, segment: int, offset: int) -> memoryview:
     """Return the data of a PUT whose head was checked, after checking length and CRC. Raises IntegrityError."""
+    _check_head(entry, segment, offset)
     crc, size, _ = HEADER.unpack_from(entry)
     if len(entry) < size:
         expected, got = size - PUT_HEADER_SIZE, len(entry) - PUT_HEADER_SIZE

@@ -80,14 +80,16 @@ def decode(data: bytes) -> Hints:
     if not isinstance(content, dict):
         _fail("are no map")
     version = content.get(b"version")
+    if not _is_count(version):
+        _fail("have no version")
+    if version not in (1, VERSION):
+        raise FileIntegrityError(f"Unknown hints file version: {version}")
     segments = _counts(content, b"segments")
     if version == 1:
         listed = content.get(b"compact")
         if not isinstance(listed, list):
             _fail("have no list of segments to compact")
         return Hints(segments, {}, 0, {}, tuple(_segment(segment) for segment in listed))
-    if version != VERSION:
-        raise FileIntegrityError(f"Unknown hints file version: {version}")
     quota_use = content.get(b"storage_quota_use", 0)
     if not _is_count(quota_use):
         _fail("have a storage quota use that is no number")

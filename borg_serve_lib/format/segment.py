@@ -172,36 +172,14 @@ def is_committed(source: Source, segment: int) -> bool:
 def salvage(source: Source, *, window: int = _WINDOW) -> Iterator[memoryview]:
     """Yield the sound entries of a damaged segment, whole and in order; what is between them is skipped (17.3).
 
-    Entries with a tag that no borg writes count as damage: kept, they would make every later check fail. The work is
-    linear in the file's size unless its bytes were made to look like many large entries. Each view is valid until the
-    next step.
+    Found are the entries that borg's repair finds, but for those with a tag that no borg writes, or with a size that
+    does not go with the tag: they count as damage, as they would make every later check fail. The magic is not among
+    what is yielded. Each view is valid until the next step.
+
+    The work is linear in the file's size, whatever its bytes. Sound entries are read twice; a damaged byte costs well
+    below a tenth of a microsecond; at worst, when each byte was made to be the head of a large entry, about four:
+    half an hour for 500 MiB. Memory stays at `window`, one entry, and a thousandth of the file's size.
     """
-    file_size = source.size
-    if file_size < COMMIT_SEGMENT_SIZE:
-        return
-    part = _Window(source, window)
-    offset = 0
-    while file_size - offset >= HEADER_SIZE:
-        index = offset - part.begin
-        if index < 0 or len(part.data) - index < HEADER_SIZE:
-            part.load(offset, HEADER_SIZE)
-            index = 0
-        crc, size, tag = HEADER.unpack_from(part.data, index)
-        if not _plausible(tag, size, file_size - offset):
-            offset += 1
-            continue
-        if len(part.data) - index < size:
-            part.load(offset, size)
-            index = 0
-        view = memoryview(part.data)[index : index + size]
-        if len(view) == size and crc32(view[4:]) == crc:
-            yield view
-            offset += size
-        else:
-            offset += 1
+    from .salvage import sound_entries
 
-
-def _plausible(tag: int, size: int, remaining: int) -> bool:
-    if size > remaining or size > MAX_ENTRY_SIZE:
-        return False
-    return (tag < COMMIT and size >= PUT_HEADER_SIZE) or (tag == COMMIT and size == COMMIT_SIZE)
+    return sound_entries(source, window=window)

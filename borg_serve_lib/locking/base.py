@@ -7,6 +7,7 @@ from enum import Enum
 from types import TracebackType
 
 from ..errors import LockError
+from ..reporting import Reporter
 
 
 class LockMode(Enum):
@@ -60,8 +61,11 @@ class LockManager(ABC):
     """Hands out the locks of repositories."""
 
     @abstractmethod
-    def lock_for(self, path: str) -> RepositoryLock:
-        """Return a lock, not yet held, for the repository directory at the absolute `path`."""
+    def lock_for(self, path: str, reporter: Reporter | None = None) -> RepositoryLock:
+        """Return a lock, not yet held, for the repository directory at the absolute `path`.
+
+        `reporter`: is told of what this lock meets; None for whoever the manager was made to tell.
+        """
 
     def shared(self, path: str, *, wait: float | None) -> HeldLock:
         """Return a context in which the repository directory at `path` is locked as by a reader.

@@ -49,7 +49,7 @@ class FileLockManager(LockManager):
         self._reporter = reporter
         self._claims = Claims()
 
-    def lock_for(self, path: str) -> FileLock:
+    def lock_for(self, path: str, reporter: Reporter | None = None) -> FileLock:
         """Return a lock, not yet held, for the repository directory at the absolute `path`; nothing is touched yet."""
         return FileLock(
             path,
@@ -57,7 +57,7 @@ class FileLockManager(LockManager):
             judge=self._judge_for(path),
             clock=self._clock,
             sleep=self._sleep,
-            reporter=self._reporter,
+            reporter=reporter or self._reporter,
             claims=self._claims,
         )
 

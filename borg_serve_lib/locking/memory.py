@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import attrs
 
 from ..errors import InvalidArgument, LockTimeout, NotLocked, NotMyLock, WrongState
+from ..reporting import Reporter
 from .base import LockManager, LockMode, RepositoryLock
 from .waiting import Deadline
 
@@ -39,7 +40,7 @@ class MemoryLockManager(LockManager):
         self._guard = threading.Lock()
         self._places: dict[str, _Place] = {}
 
-    def lock_for(self, path: str) -> MemoryLock:
+    def lock_for(self, path: str, reporter: Reporter | None = None) -> MemoryLock:  # noqa: ARG002 - no lock goes stale
         """Return a lock, not yet held. Raises InvalidArgument for a path that two callers might spell differently."""
         if not path.startswith("/") or any(part in ("", ".", "..") for part in path.split("/")[1:]):
             raise InvalidArgument(f"not an absolute path in its shortest form: {path}")

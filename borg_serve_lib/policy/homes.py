@@ -6,7 +6,7 @@ from ..values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 class Homes(Value):
@@ -22,6 +22,12 @@ class Homes(Value):
     user: str | None
     is_root: bool
     account_home: Callable[[str], str | None]
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str], *, is_root: bool, account_home: Callable[[str], str | None]) -> Homes:
+        """Return the homes that a process with this environment has."""
+        base_dir, home, user = (environment.get(name) for name in ("BORG_BASE_DIR", "HOME", "USER"))
+        return cls(base_dir, home, user, is_root, account_home)
 
     def base_dir(self) -> str:
         """Return the directory that `~/` and `/~/` stand for; `~name` when nothing is known about it."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from borg_serve_lib.errors import IntegrityError
+from borg_serve_lib.errors import IntegrityError, InvalidArgument
 from borg_serve_lib.format import entry
 from borg_serve_lib.limits import MAX_DATA_SIZE, MAX_ENTRY_SIZE
 
@@ -50,6 +50,14 @@ def test_data_may_be_any_buffer_and_as_large_as_the_limit() -> None:
         entry.put_header(ID, bytes(MAX_DATA_SIZE + 1))
 
 
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_an_id_of_another_length_is_refused(length: int) -> None:
+    with pytest.raises(InvalidArgument):
+        entry.put_header(bytes(length), b"data")
+    with pytest.raises(InvalidArgument):
+        entry.delete_entry(bytes(length))
+
+
 @pytest.mark.parametrize(
     ("head", "text"),
     [
@@ -81,3 +89,5 @@ def test_every_flipped_bit_and_every_cut_of_a_put_is_noticed() -> None:
     for length in range(len(whole)):
         with pytest.raises(IntegrityError):
             read_back(whole[:length])
+        with pytest.raises(IntegrityError):
+            entry.put_data(whole[:length], 1, 8)

@@ -79,6 +79,9 @@ def test_unknown_names_are_ignored() -> None:
     "content",
     [
         {"version": 3, "segments": {}, "compact": {}},
+        {"version": True, "segments": {}, "compact": []},
+        {"version": 2.0, "segments": {}, "compact": {}},
+        {"version": None, "segments": {}, "compact": {}},
         {"segments": {}, "compact": {}},
         {"version": 2, "compact": {}},
         {"version": 2, "segments": {}},
@@ -102,6 +105,20 @@ def test_unknown_names_are_ignored() -> None:
 def test_content_that_cannot_be_right_is_refused(content: object) -> None:
     with pytest.raises(FileIntegrityError):
         hints.decode(msgpack.packb(content, use_bin_type=False))
+
+
+def test_an_unknown_version_is_named_whatever_else_is_there() -> None:
+    with pytest.raises(FileIntegrityError, match="Unknown hints file version: 3"):
+        hints.decode(msgpack.packb({"version": 3}, use_bin_type=False))
+
+
+@pytest.mark.parametrize("name", ["version", "segments", "compact", "storage_quota_use", "shadow_index"])
+def test_what_is_wrong_is_told_in_a_short_sentence(name: str) -> None:
+    content = {"version": 2, "segments": {}, "compact": {}, name: "x" * 100_000}
+    for value in (content, content | {name: {"x" * 100_000: 1}}):
+        with pytest.raises(FileIntegrityError) as caught:
+            hints.decode(msgpack.packb(value, use_bin_type=False))
+        assert len(str(caught.value)) < 200
 
 
 def test_every_cut_and_every_trailing_byte_is_refused() -> None:

@@ -120,9 +120,16 @@ def test_heads_notice_an_entry_that_goes_on_beyond_the_file() -> None:
 
 def test_memory_stays_at_the_window_while_reading() -> None:
     source = Bytes(segment.MAGIC + put(IDS[0], bytes(500)) * 100)
-    assert len(listed(source.content, window=4096)) == 100
-    largest = max(len(source.read_at(0, 4096)), 541)
-    assert largest <= 4096
+    for read in (segment.entries, segment.headers):
+        assert len(list(read(source, 0, window=4096))) == 100
+    assert source.largest_read == 4096
+
+
+def test_only_an_entry_larger_than_the_window_is_read_at_once() -> None:
+    source = Bytes(segment.MAGIC + put(IDS[0], bytes(500)) + put(IDS[1], bytes(9000)) + put(IDS[2], bytes(500)))
+    assert len(list(segment.entries(source, 0, window=1000))) == 3
+    assert source.largest_read <= 9041
+    assert source.bytes_read == source.size
 
 
 # --- committed

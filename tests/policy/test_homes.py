@@ -85,3 +85,8 @@ def test_root_is_not_looked_up_when_root_asks() -> None:
 @given(st.text(st.characters()))
 def test_only_a_leading_tilde_changes_anything(path: str) -> None:
     assert path.startswith("~") or homes().expand(path) == path
+
+
+def test_they_are_found_in_an_environment() -> None:
+    environment = {"BORG_BASE_DIR": "/base", "HOME": "/home/env", "OTHER": "x"}
+    assert Homes.of(environment, is_root=True, account_home=ACCOUNTS.get) == homes("/base", user=None, is_root=True)

@@ -1,0 +1,239 @@
+"""The server: what its parts decide reaches its connections. No disk: storages and locks are the twins in memory."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import Any
+
+import msgpack
+import pytest
+
+import borg_serve_lib
+from borg_serve_lib import (
+    AccessPolicy,
+    ClientLog,
+    Connection,
+    Decision,
+    Event,
+    Homes,
+    Level,
+    MemoryLockManager,
+    MemoryProvider,
+    PathPolicy,
+    Reporter,
+    ServeOptions,
+    Server,
+    StorageProvider,
+    UsageError,
+    Verb,
+    account_home,
+    path_resolver,
+)
+from borg_serve_lib.events.session import PathRefused, PathResolved
+from borg_serve_lib.server import current_directory
+
+
+class Recorder(Reporter):
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def report(self, event: Event) -> None:
+        self.events.append(event)
+
+
+class Untouchable(StorageProvider):
+    """A place that nobody may look at."""
+
+    def open(self, path: str) -> Any:
+        raise AssertionError(path)
+
+    def create(self, path: str, *, make_parent_dirs: bool) -> Any:
+        raise AssertionError(path)
+
+
+def resolver(raw: bytes) -> str:
+    return "/srv/" + raw.decode("utf-8", "surrogateescape")
+
+
+def server(options: ServeOptions | None = None, **parts: Any) -> Server:
+    return Server(
+        options or ServeOptions(),
+        paths=parts.pop("paths", PathPolicy()),
+        resolver=resolver,
+        storages=parts.pop("storages", None) or MemoryProvider(("/srv",)),
+        locks=parts.pop("locks", None) or MemoryLockManager(),
+        **parts,
+    )
+
+
+def log_to(lines: list[bytes], level: Level = Level.WARNING) -> ClientLog:
+    return ClientLog(lines.append, level=level, now=lambda: 0.0)
+
+
+def connect(to: Server, lines: list[bytes] | None = None, level: Level = Level.WARNING) -> Connection:
+    return to.connect(log_to([] if lines is None else lines, level))
+
+
+def ask(connection: Connection, method: str, **arguments: object) -> dict[str, Any]:
+    data = msgpack.packb({"i": 1, "m": method, "a": arguments})
+    room = connection.get_buffer()
+    room[: len(data)] = data
+    connection.buffer_updated(len(data))
+    answer: dict[str, Any] = msgpack.unpackb(
+        b"".join(bytes(part) for reply in connection for part in reply), unicode_errors="surrogateescape"
+    )
+    return answer
+
+
+def test_clients_are_told_that_this_is_borg_1_4_5() -> None:
+    answer = ask(connect(server()), "negotiate", client_data={"client_version": [1, 4, 5, -1]})
+    assert answer["r"] == {"server_version": [1, 4, 5, -1]}
+
+
+def test_a_path_that_is_not_allowed_is_refused_before_storage_is_touched() -> None:
+    recorder = Recorder()
+    to = server(paths=PathPolicy(("/srv/mine",)), storages=Untouchable(), reporter=recorder)
+    answer = ask(connect(to), "open", path="other", create=True)
+    assert (answer["exception_class"], answer["exception_args"]) == ("PathNotAllowed", ["/srv/other"])
+    assert PathRefused("other", "/srv/other") in recorder.events
+    assert not any(isinstance(event, PathResolved) for event in recorder.events)
+
+
+def test_the_session_goes_on_after_a_refused_path() -> None:
+    connection = connect(server(paths=PathPolicy(("/srv/mine",))))
+    assert "exception_class" in ask(connection, "open", path="other", create=True)
+    assert "r" in ask(connection, "open", path="mine", create=True)
+
+
+def test_an_allowed_path_is_reported_to_the_host_and_at_debug_level_to_the_client() -> None:
+    recorder = Recorder()
+    lines: list[bytes] = []
+    to = server(reporter=recorder)
+    assert "r" in ask(connect(to, lines, Level.DEBUG), "open", path="mine", create=True)
+    assert PathResolved("mine", "/srv/mine") in recorder.events
+    assert any(b"resolved path 'mine' to '/srv/mine'" in line for line in lines)
+    quiet: list[bytes] = []
+    ask(connect(server(), quiet), "open", path="mine", create=True)
+    assert quiet == []
+
+
+def test_undecodable_bytes_of_a_path_are_reported_escaped() -> None:
+    recorder = Recorder()
+    to = server(paths=PathPolicy(("/srv/mine",)), reporter=recorder)
+    connection = connect(to)
+    data = msgpack.packb({"i": 1, "m": "open", "a": {"path": b"\xff"}}, use_bin_type=False)
+    connection.get_buffer()[: len(data)] = data
+    connection.buffer_updated(len(data))
+    assert len(list(connection)) == 1
+    assert PathRefused("\\xff", "/srv/\udcff") in recorder.events
+
+
+def test_the_hosts_quota_is_written_into_new_repositories() -> None:
+    storages = MemoryProvider(("/srv",))
+    ask(connect(server(ServeOptions(storage_quota=20_000_000), storages=storages)), "open", path="r", create=True)
+    assert b"storage_quota = 20000000" in storages.open("/srv/r").read("config")
+
+
+def test_the_hosts_append_only_rule_holds_for_existing_repositories() -> None:
+    storages, locks = MemoryProvider(("/srv",)), MemoryLockManager()
+    first = connect(server(storages=storages, locks=locks))
+    ask(first, "open", path="r", create=True, exclusive=True)
+    first.close()
+    strict = connect(server(ServeOptions(append_only=True), storages=storages, locks=locks))
+    ask(strict, "open", path="r", exclusive=True)
+    assert ask(strict, "destroy")["exception_class"] == "ValueError"
+    strict.close()
+    free = connect(server(storages=storages, locks=locks))
+    ask(free, "open", path="r", exclusive=True)
+    assert "r" in ask(free, "destroy")
+
+
+def test_the_hosts_access_policy_is_asked() -> None:
+    class NoNewRepositories(AccessPolicy):
+        def decide(self, verb: Verb, object_id: bytes | None = None) -> Decision:
+            return Decision(verb is not Verb.CREATE, "no new repositories here")
+
+    answer = ask(connect(server(access=NoNewRepositories())), "open", path="r", create=True)
+    assert "no new repositories here" in str(answer["exception_args"])
+
+
+def test_connections_of_one_server_know_nothing_of_each_other() -> None:
+    to = server()
+    first, second = connect(to), connect(to)
+    ask(first, "open", path="a", create=True, exclusive=True)
+    ask(second, "open", path="b", create=True, exclusive=True)
+    ask(first, "put", id=bytes(32), data=b"of the first")
+    assert ask(second, "__len__")["r"] == 0
+    assert ask(first, "__len__")["r"] == 1
+
+
+def test_two_connections_to_one_repository_respect_each_others_lock() -> None:
+    to = server()
+    first, second = connect(to), connect(to)
+    ask(first, "open", path="r", create=True, exclusive=True)
+    refused = ask(second, "open", path="r", exclusive=True, lock_wait=0)
+    assert refused["exception_class"] == "LockTimeout"
+    first.close()
+    assert "r" in ask(second, "open", path="r", exclusive=True, lock_wait=0)
+
+
+# --- what the machine contributes -------------------------------------------------------------------------------------
+
+
+def test_paths_are_resolved_from_the_given_directory_and_homes() -> None:
+    homes = Homes("/nowhere/base", "/nowhere/home", None, True, {"someone": "/nowhere/someone"}.get)
+    resolve = path_resolver(homes, "/nowhere")
+    assert resolve(b"x") == "/nowhere/x"
+    assert resolve(b"/~/x") == "/nowhere/base/x"
+    assert resolve(b"/~") == "/nowhere/home"
+    assert resolve(b"~someone/x") == "/nowhere/someone/x"
+    assert resolve(b"~nobody/x") == "/nowhere/~nobody/x"
+
+
+def test_accounts_have_homes() -> None:
+    me = pwd.getpwuid(os.getuid())
+    assert account_home("") == me.pw_dir
+    assert account_home(me.pw_name) == me.pw_dir
+
+
+@pytest.mark.parametrize("name", ["no such account", "\udcff", "x\0"])
+def test_names_without_an_account_have_no_home(name: str) -> None:
+    assert account_home(name) is None
+
+
+def test_a_process_whose_account_is_unknown_has_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    assert account_home("") is None
+
+
+def test_a_current_directory_that_is_gone_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> str:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    with pytest.raises(UsageError, match="the current directory cannot be used: No such file or directory"):
+        current_directory()
+
+
+# --- the public names -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", borg_serve_lib.__all__)
+def test_every_public_name_can_be_had_and_is_documented(name: str) -> None:
+    value = getattr(borg_serve_lib, name)
+    assert name == "__version__" or value.__doc__
+
+
+def test_public_names_are_listed_without_being_loaded() -> None:
+    assert set(borg_serve_lib.__all__) <= set(dir(borg_serve_lib))
+
+
+def test_each_public_name_has_one_home() -> None:
+    homes = [name for names in borg_serve_lib._MODULES.values() for name in names]
+    assert sorted(homes) == sorted(borg_serve_lib.__all__)
+
+
+def test_other_names_are_not_there() -> None:
+    with pytest.raises(AttributeError, match="module 'borg_serve_lib' has no attribute 'nosuch'"):
+        _ = borg_serve_lib.nosuch
