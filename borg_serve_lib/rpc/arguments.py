@@ -63,10 +63,10 @@ def optional_number(name: str, value: Any) -> int | None:
     return None if value is None else number(name, value)
 
 
-def fraction(name: str, value: Any) -> float:
-    """A number from 0 to 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise InvalidArgument(f"{name} must be a number from 0 to 1")
+def ratio(name: str, value: Any) -> float:
+    """A number to compare a fraction with. Clients pass on any percentage their user gives, above 100 too."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # noqa: PLR0124 - NaN
+        raise InvalidArgument(f"{name} must be a number")
     return float(value)
 
 

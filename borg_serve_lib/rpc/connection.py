@@ -5,7 +5,9 @@ Source: spec, rpc.md sections 1 and 5.
 
 from __future__ import annotations
 
-from ..errors import LockError, ProtocolError
+from enum import Enum
+
+from ..errors import ProtocolError
 from ..wire.frames import FrameReader
 from .dispatcher import Dispatcher
 from .services import Services
@@ -20,38 +22,60 @@ if TYPE_CHECKING:
 _ANNOUNCED_GETS = 64
 """Waiting gets that are announced to the storage at once."""
 
+_FAULT = 2
+
+
+class State(Enum):
+    """Where a connection stands."""
+
+    OPEN = "open"
+    CLOSED = "closed"  # the client has said all, or we have: what it sent in full is still answered until `close`
+    FAILED = "failed"  # the client sent something that is no request; nothing more is answered
+
 
 class Connection:
     """Takes bytes through `get_buffer` and `buffer_updated`, hands out replies when iterated over.
 
-    A call is carried out when its reply is asked for, so that the replies to many waiting calls never lie in memory
-    together. `exit_code` tells how the process that serves it should end; `failed` whether it ended by an error.
+    It suits `asyncio.BufferedProtocol` and a loop around `os.readv` alike. A call is carried out when its reply is
+    asked for, so that the replies to many waiting calls never lie in memory together. Not for several threads at once.
+
+    `state`: see there. `exit_code`: how a process that serves this connection alone should end, from BORG_EXIT_CODES
+    modern (spec: serve-command.md section 10); final after `close`.
     """
 
     def __init__(self, services: Services) -> None:
-        self._services = services
-        self._session = Session(services)
-        self._dispatcher = Dispatcher(self._session)
+        self._reporter = services.reporter
+        self._dispatcher = Dispatcher(Session(services))
         self._frames = FrameReader()
         self._announced = 0
-        self.ended = False
+        self._released = False
+        self.state = State.OPEN
         self.exit_code = 0
 
-    def get_buffer(self) -> memoryview:
-        """Return room to put received bytes into; valid until the next reply is asked for."""
+    @property
+    def ended(self) -> bool:
+        """Whether no more bytes are wanted."""
+        return self.state is not State.OPEN
+
+    def get_buffer(self, sizehint: int = -1) -> memoryview:  # noqa: ARG002 - we know better how much is to come
+        """Return room, at least a byte, to put received bytes into; valid until the next reply is asked for."""
         return self._frames.get_buffer()
 
-    def buffer_updated(self, count: int) -> None:
-        """`count` bytes were received into the room last returned."""
-        self._frames.received(count)
+    def buffer_updated(self, nbytes: int) -> None:
+        """`nbytes` bytes were received into the room last returned. All replies must be asked for before the next."""
+        self._frames.received(nbytes)
 
     def eof_received(self) -> None:
         """The client sends no more. A message it did not finish is dropped."""
-        self.ended = True
+        if self.state is State.OPEN:
+            self.state = State.CLOSED
 
     def __iter__(self) -> Iterator[Reply]:
-        """Yield the replies to all calls received in full. A reply is valid until the next one is asked for."""
-        while not self.exit_code:
+        """Yield the replies to all calls received in full. Their buffers may be kept; they are never changed.
+
+        Never raises: errors are replies too, and what is no call at all makes `state` FAILED.
+        """
+        while self.state is not State.FAILED and not self._released:
             try:
                 call = self._frames.next_call()
             except ProtocolError as error:
@@ -67,27 +91,26 @@ class Connection:
         if self._announced:
             self._announced -= 1
             return
-        repository = self._session.repository
-        if repository is not None:
-            waiting = self._frames.waiting_gets(_ANNOUNCED_GETS)
-            self._announced = len(waiting)
-            if waiting:
-                repository.announce(waiting)
+        waiting = self._frames.waiting_gets(_ANNOUNCED_GETS)
+        self._announced = len(waiting)
+        self._dispatcher.announce(waiting)
 
     def _reject(self, error: ProtocolError) -> None:
         from ..events.session import ConnectionRejected
 
-        self._services.reporter.report(ConnectionRejected(str(error)))
-        self.ended = True
+        self.state = State.FAILED
         self.exit_code = error.exit_code
+        self._reporter.report(ConnectionRejected(str(error)))
+
+    def interrupted(self, signal: str) -> None:
+        """A signal of this name is what ended the session: tell it (spec: rpc.md section 5.7)."""
+        from ..events.session import SessionInterrupted
+
+        self._reporter.report(SessionInterrupted(signal))
 
     def close(self) -> None:
-        """Close the repository and give its lock back. A lock that somebody took away makes `exit_code` 2."""
-        self.ended = True
-        try:
-            self._session.close_repository()
-        except LockError as error:
-            from ..events.locks import LockLost
-
-            self._services.reporter.report(LockLost(str(error)))
-            self.exit_code = self.exit_code or 2
+        """Close the repository and give its lock back. If that went wrong, `exit_code` is 2. Twice is fine."""
+        self.eof_received()
+        self._released = True
+        if not self._dispatcher.close():
+            self.exit_code = self.exit_code or _FAULT

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import BorgServeError, InternalError, InvalidArgument, InvalidRPCMethod
+from .. import errors
+from ..errors import BorgServeError
 from ..wire.calls import Call, data_reply_head, nil_reply, result_reply
 from .methods import METHODS, REQUIRED, Method
 from .session import Session
@@ -13,64 +14,99 @@ if TYPE_CHECKING:
 
     from ..wire.calls import Reply
 
+_TOLD_BY_CLIENTS = (
+    errors.AlreadyExists,
+    errors.DoesNotExist,
+    errors.InsufficientFreeSpaceError,
+    errors.InvalidRepository,
+    errors.InvalidRepositoryConfig,
+    errors.PathAlreadyExists,
+    errors.PathNotAllowed,
+    errors.StorageQuotaExceeded,
+)
+"""Errors that need no line in the log beside their reply (spec: rpc.md section 6.3)."""
+
 
 class Dispatcher:
-    """Looks a call up in the table, checks its arguments and the right to it, runs it, and packs what comes of it."""
+    """Looks a call up in the table, checks its arguments and the right to it, runs it, and packs what comes of it.
+
+    Nothing it is asked for raises: what nobody foresaw ends here, told to the host in full and to the client by name.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def reply_to(self, call: Call) -> Reply:
-        """Return the reply to `call`: its result or its error. Raises nothing."""
+        """Return the reply to `call`: its result or its error."""
         try:
-            result = self._run(call)
+            return self._reply(call)
         except BorgServeError as error:
             return self._failed(call, error)
-        except Exception as error:  # noqa: BLE001 - the one place where nothing may get past
-            return self._failed(call, self._unforeseen(call, error))
+        except Exception as error:  # noqa: BLE001 - nothing may get past
+            return self._failed(call, self._unforeseen(call.method, error))
+
+    def announce(self, object_ids: list[bytes]) -> None:
+        """Tell the repository, if one is open, which objects will be asked for next."""
+        repository = self._session.repository
+        if repository is None or not object_ids:
+            return
+        try:
+            repository.announce(object_ids)
+        except Exception as error:  # noqa: BLE001 - the calls themselves will show what is wrong
+            self._unforeseen("announce", error)
+
+    def close(self) -> bool:
+        """Close the repository, if one is open; return whether all was well with it."""
+        try:
+            return self._session.close_repository()
+        except Exception as error:  # noqa: BLE001 - the process ends in good order even so
+            self._unforeseen("close", error)
+            return False
+
+    def _reply(self, call: Call) -> Reply:
+        method = METHODS.get(call.method)
+        if method is None:
+            raise errors.InvalidRPCMethod(call.method)
+        values = checked_arguments(method, call)
+        if method.verb is not None:
+            self._session.demand(method.verb, call.method, values[0] if method.about_object else None)
+        result = method.handler(self._session, *values)
         if result is None:
             return (nil_reply(call),)
-        if call.method == "get":
+        if method.returns_data:
             return data_reply_head(call, len(result)), result
         return (result_reply(call, result),)
 
-    def _run(self, call: Call) -> Any:
-        method = METHODS.get(call.method)
-        if method is None:
-            raise InvalidRPCMethod(call.method)
-        values = checked_arguments(method, call)
-        if method.verb is not None:
-            self._session.demand(method.verb, call.method)
-        return method.handler(self._session, *values)
-
     def _failed(self, call: Call, error: BorgServeError) -> Reply:
-        from ..events.session import CallFailed
+        from ..events.session import CallFailed, OldFormatCallFailed
         from ..wire.failures import error_reply
 
-        self._session.services.reporter.report(CallFailed(call.method, error.wire_class, str(error)))
+        # A reply in the old format has no room for the details: its client finds them in the log.
+        event = CallFailed if call.named or isinstance(error, _TOLD_BY_CLIENTS) else OldFormatCallFailed
+        self._session.services.reporter.report(event(call.method, error.wire_class, str(error)))
         return (error_reply(call, error),)
 
-    def _unforeseen(self, call: Call, error: Exception) -> BorgServeError:
+    def _unforeseen(self, what: str, error: Exception) -> BorgServeError:
         from traceback import format_exception
 
         from ..events.session import InternalFailure
 
-        self._session.services.reporter.report(InternalFailure(call.method, "".join(format_exception(error))))
-        return InternalError(f"internal error of the server ({type(error).__name__})")
+        self._session.services.reporter.report(InternalFailure(what, "".join(format_exception(error))))
+        return errors.InternalError(f"internal error of the server ({type(error).__name__})")
 
 
 def checked_arguments(method: Method, call: Call) -> list[Any]:
     """Return the values of the method's parameters. Raises InvalidArgument, WrongState."""
     given = call.arguments
     if given is None:
-        raise InvalidArgument(f"{call.method} does not take that many values")
+        raise errors.InvalidArgument(f"{call.method} cannot be called with these values by position")
     values = []
     for parameter in method.parameters:
         name = parameter.name
         if name in given:
             values.append(parameter.check(name, given[name]))
         elif parameter.default is REQUIRED:
-            raise InvalidArgument(f"{call.method} needs the argument {name}")
+            raise errors.InvalidArgument(f"{call.method} needs the argument {name}")
         else:
             values.append(parameter.default)
     return values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .. import errors
-from ..engine.repository import OpenRequest
 from ..policy.access import Verb
 from ..values import Value
 from . import arguments as check
@@ -29,12 +28,15 @@ class Parameter(Value):
 class Method(Value):
     """A method: what it takes, the right it needs (None: none, or the handler asks), and what it does.
 
-    `handler` takes the session and the checked arguments, in the order of `parameters`.
+    `handler` takes the session and the checked arguments, in the order of `parameters`. `about_object`: the first
+    argument is the id of the object that the right is about. `returns_data`: the result is an object's, never nil.
     """
 
     handler: Callable[..., Any]
     parameters: tuple[Parameter, ...] = ()
     verb: Verb | None = None
+    about_object: bool = False
+    returns_data: bool = False
 
 
 # --- before a repository is open
@@ -46,7 +48,7 @@ def negotiate(session: Session, client_data: Any) -> Any:
         return 2
     if isinstance(client_data, dict):
         if b"client_version" not in client_data:
-            raise errors.UnknownMarker("client_version")
+            raise errors.MissingVersion("client_version")
         session.services.client_log.use_json()
     return {"server_version": session.services.server_version}
 
@@ -62,6 +64,9 @@ def open_(  # noqa: PLR0917 - handlers take the checked arguments in their order
     make_parent_dirs: bool,
 ) -> bytes:
     """Section 3.1. A second open closes the first repository."""
+    # The engine takes longer to load than everything before: the answer to the first call does not wait for it.
+    from ..engine.repository import OpenRequest
+
     session.close_repository()
     services = session.services
     resolved = services.resolve_path(path)
@@ -148,8 +153,15 @@ def check_(session: Session, repair: bool, max_duration: float) -> bool:
 
 
 def destroy(session: Session) -> None:
+    """Section 3.4. What could not be removed in full is no open repository either, unless it was refused at once."""
     repository = session.opened()
-    repository.destroy()
+    try:
+        repository.destroy()
+    except errors.InvalidArgument:
+        raise
+    except errors.BorgServeError:
+        session.repository = None
+        raise
     session.repository = None
 
 
@@ -195,17 +207,17 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "inject_exception": Method(inject_exception, (Parameter("kind", check.text),)),
-    "get": Method(get, (_ID,), Verb.GET),
+    "get": Method(get, (_ID,), Verb.GET, about_object=True, returns_data=True),
     "list": Method(list_, (_LIMIT, _MARKER), Verb.LIST),
     "scan": Method(scan, (_LIMIT, _MARKER), Verb.LIST),
     "__len__": Method(length, (), Verb.LIST),
     "put": Method(put, (_ID, Parameter("data", check.data))),
-    "delete": Method(delete, (_ID,), Verb.DELETE),
+    "delete": Method(delete, (_ID,), Verb.DELETE, about_object=True),
     "commit": Method(
         commit,
         (
             Parameter("compact", check.flag, True),
-            Parameter("threshold", check.fraction, 0.1),
+            Parameter("threshold", check.ratio, 0.1),
             Parameter("cleanup_commits", check.flag, False),
         ),
     ),

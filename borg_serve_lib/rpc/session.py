@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import AccessDenied, NoRepositoryOpen
+from ..errors import AccessDenied, BorgServeError, NoRepositoryOpen, NotLocked, NotMyLock
 from ..policy.access import Verb
 
 TYPE_CHECKING = False
@@ -37,8 +37,21 @@ class Session:
         """Return whether the policy allows `verb`."""
         return self.services.access.decide(verb, None).allowed
 
-    def close_repository(self) -> None:
-        """Close the open repository, if any. Raises NotLocked or NotMyLock, all closed, if its lock was taken away."""
+    def close_repository(self) -> bool:
+        """Close the open repository, if any; return whether all was well with it. What was not is reported."""
         repository, self.repository = self.repository, None
-        if repository is not None:
+        if repository is None:
+            return True
+        try:
             repository.close()
+        except (NotLocked, NotMyLock) as error:
+            from ..events.locks import LockLost
+
+            self.services.reporter.report(LockLost(str(error)))
+        except BorgServeError as error:
+            from ..events.session import ClosingFailed
+
+            self.services.reporter.report(ClosingFailed(str(error)))
+        else:
+            return True
+        return False

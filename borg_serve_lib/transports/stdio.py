@@ -1,18 +1,24 @@
 """A connection over a pair of blocking descriptors, as sshd and borg clients provide them.
 
 Source: spec, rpc.md sections 1, 1.4, 5.5 and 5.7.
+
+Signals. TERM and HUP raise SessionEnded wherever the session is, in a call too: a check may take hours, a lock may
+never come free. That does no more harm than a crash, which the engine is built to survive at every point, and less: on
+its way out the exception lets the lock be given back. It is raised once; from then on, and once the session has ended
+by itself, signals are held back until the lock is free.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 
 from ..rpc.connection import Connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from ..buffers import Buffer
@@ -25,7 +31,10 @@ _PIPE_SIZE = 1 << 20
 _F_SETPIPE_SZ = 1031
 """fcntl's F_SETPIPE_SZ, which Python 3.10's module does not have everywhere."""
 
-_SECOND_INTERRUPT = 2
+_PEER_GONE = 2
+_SIGNALLED = 128
+_ONE_KEYSTROKE = 0.02
+"""Seconds within which interrupts count as one: a terminal's and the one a client passes on (spec: section 5.7)."""
 
 
 class SessionEnded(BaseException):
@@ -36,47 +45,61 @@ class SessionEnded(BaseException):
         self.signum = signum
 
 
-def serve_stdio(connection: Connection, *, stdin: int, stdout: int) -> int:
+class _PeerGone(Exception):
+    """Nobody is at the other end any more; whatever is to be told, nobody reads it."""
+
+
+def serve_stdio(connection: Connection, *, stdin: int, stdout: int, stderr: int = 2) -> int:
     """Serve `connection` until the client goes away or a signal comes; return the exit code for the process.
 
     TERM and HUP end the session, with 128 + signal; the first INT is ignored, since a terminal sends it to a client's
-    local server too. The repository is closed and its lock given back in all cases. The signal handlers found are
-    put back.
+    local server too. The repository is closed and its lock given back in all cases; the signal handlers found are put
+    back. `stderr`: where the connection's log goes; only looked at, so that a log nobody reads cannot hold up the end.
     """
     _enlarge_pipe(stdin)
     _enlarge_pipe(stdout)
-    signals = _Signals()
     try:
-        with signals:
-            try:
-                _serve(connection, stdin, stdout)
-            finally:
-                signals.hold_back()
-                connection.close()
+        _serve_and_close(connection, stdin, stdout)
     except SessionEnded as end:
-        return 128 + end.signum
-    except OSError:
-        # The peer is gone; nobody reads a word about it any more.
-        return connection.exit_code or 2
+        if _takes_a_line(stderr):
+            connection.interrupted(signal.Signals(end.signum).name)
+        return _SIGNALLED + end.signum
+    except _PeerGone:
+        return connection.exit_code or _PEER_GONE
     return connection.exit_code
 
 
-def _serve(connection: Connection, stdin: int, stdout: int) -> None:
+def _serve_and_close(connection: Connection, stdin: int, stdout: int) -> None:
+    signals = _Signals()
+    try:
+        try:
+            signals.install()
+            _serve(connection, stdin, stdout, signals)
+        finally:
+            # The very signal that this is to hold back may still get in between.
+            signals.hold_back()
+    finally:
+        connection.close()
+        signals.put_back()
+
+
+def _serve(connection: Connection, stdin: int, stdout: int, signals: _Signals) -> None:
     while not connection.ended:
-        count = os.readv(stdin, [connection.get_buffer()])
+        count = _read(stdin, connection.get_buffer())
         if not count:
             connection.eof_received()
             return
         connection.buffer_updated(count)
-        for batch in _batches(connection):
+        for batch in _batches(connection, signals):
             _write_all(stdout, batch)
 
 
-def _batches(connection: Connection) -> Iterator[list[Buffer]]:
+def _batches(connection: Connection, signals: _Signals) -> Iterator[list[Buffer]]:
     """Yield the replies to all calls that have arrived, small ones together."""
     batch: list[Buffer] = []
     size = 0
     for reply in connection:
+        signals.demand_none()
         batch.extend(reply)
         size += sum(map(len, reply))
         if size >= _COALESCED or len(batch) >= _MOST_BUFFERS:
@@ -87,13 +110,52 @@ def _batches(connection: Connection) -> Iterator[list[Buffer]]:
         yield batch
 
 
+def _read(descriptor: int, room: memoryview) -> int:
+    """Read what is there into `room`, waiting for it; return how many bytes, 0 at the end. Raises _PeerGone."""
+    while True:
+        try:
+            return os.readv(descriptor, [room])
+        except BlockingIOError:
+            _wait_for(descriptor, reading=True)
+        except OSError as error:
+            raise _PeerGone from error
+
+
 def _write_all(descriptor: int, buffers: list[Buffer]) -> None:
+    """Write `buffers` one after the other, in full. Raises _PeerGone."""
     while buffers:
-        written = os.writev(descriptor, buffers)
-        while buffers and written >= len(buffers[0]):
-            written -= len(buffers.pop(0))
+        try:
+            written = os.writev(descriptor, buffers)
+        except BlockingIOError:
+            _wait_for(descriptor, reading=False)
+            continue
+        except OSError as error:
+            raise _PeerGone from error
+        done = 0
+        while done < len(buffers) and written >= len(buffers[done]):
+            written -= len(buffers[done])
+            done += 1
+        buffers = buffers[done:]
         if written:
             buffers[0] = memoryview(buffers[0])[written:]
+
+
+def _wait_for(descriptor: int, *, reading: bool) -> None:
+    """Wait until a descriptor that somebody made non-blocking can be used."""
+    from select import POLLIN, POLLOUT, poll
+
+    waiting = poll()
+    waiting.register(descriptor, POLLIN if reading else POLLOUT)
+    waiting.poll()
+
+
+def _takes_a_line(descriptor: int) -> bool:
+    """Return whether a line can be written without waiting for anybody to read."""
+    from select import POLLOUT, poll
+
+    looking = poll()
+    looking.register(descriptor, POLLOUT)
+    return looking.poll(0) == [(descriptor, POLLOUT)]
 
 
 def _enlarge_pipe(descriptor: int) -> None:
@@ -108,42 +170,59 @@ def _enlarge_pipe(descriptor: int) -> None:
 class _Signals:
     """The signal handlers of a session."""
 
-    def __init__(self) -> None:
-        self._interrupts = 0
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._interrupted_at: float | None = None
+        self._raised: SessionEnded | None = None
         self._held_back = False
         self._found: dict[int, object] = {}
 
-    def __enter__(self) -> None:
+    def install(self) -> None:
+        """Begin to listen. Not in the main thread: signals are the business of whoever runs that."""
         try:
             for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-                self._found[signum] = signal.signal(signum, self._end)
+                self._found[signum] = signal.signal(signum, self._handle)
+            self._found[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         except ValueError:
-            # Not the main thread: signals are the business of whoever runs it.
             return
 
-    def _end(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of handlers
-        if signum == signal.SIGINT:
-            self._interrupts += 1
-            if self._interrupts < _SECOND_INTERRUPT:
-                return
-        if not self._held_back:
+    def _handle(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of handlers
+        if not self._held_back and (signum != signal.SIGINT or self._is_second_interrupt()):
             self._held_back = True
-            raise SessionEnded(signum)
+            self._raised = SessionEnded(signum)
+            raise self._raised
+
+    def _is_second_interrupt(self) -> bool:
+        now, first = self._clock(), self._interrupted_at
+        if first is None:
+            self._interrupted_at = now
+        return first is not None and now - first >= _ONE_KEYSTROKE
+
+    def demand_none(self) -> None:
+        """Raise SessionEnded again if a signal came where exceptions get lost: in a callback of the interpreter, or
+        where another one took its place on the way out.
+        """
+        if self._raised is not None:
+            raise self._raised
 
     def hold_back(self) -> None:
         """From now on signals are ignored: the session is being closed."""
         self._held_back = True
 
-    def __exit__(self, *exc_info: object) -> None:
+    def put_back(self) -> None:
+        """Put the handlers back that were there before."""
         for signum, handler in self._found.items():
-            signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal() returned
+            if handler is not None:  # one that was not set from Python cannot be
+                signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal() returned
 
 
 def write_stderr(descriptor: int, line: bytes) -> None:
     """Write a line; a reader that is gone is nobody to tell."""
     view = memoryview(line)
-    try:
-        while view:
+    while view:
+        try:
             view = view[os.write(descriptor, view) :]
-    except OSError:
-        return
+        except BlockingIOError:
+            _wait_for(descriptor, reading=False)
+        except OSError:
+            return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..buffers import Buffer
 from ..errors import ProtocolError, UnexpectedRPCDataFormat
+from ..limits import MAX_METHOD_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ _SHORT_OPEN = 4
 class Call:
     """One request.
 
-    `msgid`: the packed message id, to be echoed as it came. `arguments`: by name; None where the positional values do
-    not fit the method. `named`: the format of the reply.
+    `msgid`: the packed message id, to be echoed as it came. `arguments`: by name; None where the method cannot be
+    called with these values by position. `named`: the format of the reply.
     """
 
     __slots__ = ("arguments", "method", "msgid", "named")
@@ -68,7 +69,7 @@ def call_from(request: object) -> Call:
     """
     if isinstance(request, dict):
         if b"i" not in request or b"m" not in request:
-            raise UnexpectedRPCDataFormat(_NEITHER)
+            raise ProtocolError("a request has no id or no method")
         arguments = request.get(b"a", {})
         if not isinstance(arguments, dict):
             raise ProtocolError("the arguments of a request are no map")
@@ -94,6 +95,8 @@ def _msgid(value: object) -> bytes:
 def _method(value: object) -> str:
     if not isinstance(value, bytes):
         raise ProtocolError("the method of a request is no text")
+    if len(value) > MAX_METHOD_NAME:
+        raise ProtocolError(f"the method of a request has a name of more than {MAX_METHOD_NAME} bytes")
     return value.decode("utf-8", "replace")
 
 
@@ -105,9 +108,7 @@ def _named(arguments: dict[Any, Any]) -> dict[str, Any]:
 
 def _by_position(method: str, values: list[Any] | tuple[Any, ...]) -> dict[str, Any] | None:
     names = POSITIONAL.get(method)
-    if names is None:
-        return {}
-    if method == "open" and _SHORT_OPEN < len(values) < len(names):
+    if names is None or (method == "open" and _SHORT_OPEN < len(values) < len(names)):
         return None
     return dict(zip(names, values, strict=False))
 

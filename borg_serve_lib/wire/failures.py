@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import BorgServeError
 from .calls import Call, pack
+from .text import valid_text
 
 
 def error_reply(call: Call, error: BorgServeError) -> bytes:
@@ -22,8 +23,3 @@ def error_reply(call: Call, error: BorgServeError) -> bytes:
     }
     parts = [pack(name) + pack(value) for name, value in fields.items()]
     return b"\x87\xa1i" + call.msgid + b"".join(parts)
-
-
-def valid_text(text: str) -> str:
-    """Return `text` without what UTF-8 cannot hold: bytes of a path that are no text become replacement characters."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -13,25 +13,34 @@ from .calls import Call, call_from
 from .framing import Incomplete, measure
 
 _INITIAL_CAPACITY = 1 << 18
-_KEPT_CAPACITY = 1 << 22
-"""A buffer grown beyond this for a large message is given back after it."""
+_KEPT_CAPACITY = 9 << 20
+"""A buffer grown beyond this for a large message is given back after it. The largest chunks of borg's default
+chunkers, 8 MiB, stay below it."""
 
-_MSGID = rb"([\x00-\x7f]|\xcc.|\xcd..|\xce....)"
+_LEAST_ROOM = 1 << 16
+"""Less room than this would make many small reads: what is pending is moved to the front first."""
+
+# Integers are recognised in their shortest form only, the one in which their echo is packed.
+_MSGID = rb"([\x00-\x7f]|\xcc[\x80-\xff]|\xcd[^\x00].|\xce(?!\x00\x00)....)"
 _ID = rb"\xa2id\xda\x00\x20(.{32})"
 _SHAPES = re.compile(
     rb"\x83\xa1i" + _MSGID + rb"\xa1m"
-    rb"(?:\xa3get\xa1a\x81" + _ID + rb"|\xa3put\xa1a\x82" + _ID + rb"\xa4data(?:\xda(..)|\xdb(....)|([\xa0-\xbf]))"
+    rb"(?:\xa3get\xa1a\x81" + _ID + rb""
+    rb"|\xa3put\xa1a([\x82\x83])" + _ID + rb"\xa4data(?:\xda(..)|\xdb(....)|([\xa0-\xbf]))"
     rb"|\xa6delete\xa1a\x81" + _ID + rb")",
     re.DOTALL,
 )
-_MSGID_GROUP, _GET_GROUP, _PUT_GROUP, _DELETE_GROUP = 1, 2, 3, 7
-_SIZE_GROUPS = (4, 5, 6)
+_MSGID_GROUP, _GET_GROUP, _PUT_FIELDS_GROUP, _PUT_GROUP, _DELETE_GROUP = 1, 2, 3, 4, 8
+_FIXSTR_GROUP = 7
+_THREE_FIELDS = b"\x83"
+_WAITS = {b"\xa4wait\xc3": True, b"\xa4wait\xc2": False}
+_WAIT_SIZE = 6
 
 
 class FrameReader:
     """Takes bytes as they come and hands out the calls in them, one at a time.
 
-    Object data are handed out as views into the buffer: valid until the next call is asked for.
+    Object data are handed out as views into the buffer: valid until the next call or more room is asked for.
     """
 
     def __init__(self) -> None:
@@ -46,25 +55,25 @@ class FrameReader:
     def get_buffer(self) -> memoryview:
         """Return room for the next bytes, never empty. Views handed out before are not valid any more."""
         pending = self._end - self._start
-        if not pending:
-            self._start = self._end = 0
-            if len(self._buffer) > _KEPT_CAPACITY:
-                self._allocate(_INITIAL_CAPACITY)
         wanted = max(self._needed, pending + 1)
-        if self._start + wanted > len(self._buffer) or self._end == len(self._buffer):
-            if wanted > len(self._buffer):
-                self._allocate(max(wanted, min(2 * len(self._buffer), MAX_MESSAGE_SIZE)))
-            else:
-                self._buffer[:pending] = self._view[self._start : self._end]
-                self._start, self._end = 0, pending
+        if wanted > len(self._buffer):
+            self._allocate(max(wanted, min(2 * len(self._buffer), MAX_MESSAGE_SIZE)))
+        elif len(self._buffer) > _KEPT_CAPACITY >= wanted:
+            self._allocate(max(wanted, _INITIAL_CAPACITY))
+        elif not pending:
+            self._start = self._end = 0
+        elif self._start and (self._start + wanted > len(self._buffer) or len(self._buffer) - self._end < _LEAST_ROOM):
+            self._view[:pending] = self._view[self._start : self._end]
+            self._start, self._end = 0, pending
         return self._view[self._end :]
 
     def _allocate(self, capacity: int) -> None:
         pending = self._view[self._start : self._end]
         buffer = bytearray(capacity)
-        buffer[: len(pending)] = pending
+        view = memoryview(buffer)
+        view[: len(pending)] = pending
         self._start, self._end = 0, len(pending)
-        self._buffer, self._view = buffer, memoryview(buffer)
+        self._buffer, self._view = buffer, view
 
     def received(self, count: int) -> None:
         """`count` bytes were put into the room last returned."""
@@ -78,32 +87,43 @@ class FrameReader:
             return None
         shape = _SHAPES.match(self._buffer, self._start, self._end)
         try:
-            call = self._other_call() if shape is None else self._shaped_call(shape)
+            call = None if shape is None else self._shaped_call(shape)
+            if call is None:
+                call = self._other_call()
         except Incomplete as incomplete:
             self._needed = incomplete.needed
             return None
         self._needed = 1
         return call
 
-    def _shaped_call(self, shape: re.Match[bytes]) -> Call:
+    def _shaped_call(self, shape: re.Match[bytes]) -> Call | None:
+        """Return the call of this shape, or None if it is not complete or goes on in another way than such calls do."""
         kind = shape.lastindex
-        end = shape.end()
-        msgid = shape[_MSGID_GROUP]
         if kind == _GET_GROUP:
-            call = Call(msgid, "get", {"id": shape[_GET_GROUP]}, named=True)
+            call = Call(shape[_MSGID_GROUP], "get", {"id": shape[_GET_GROUP]}, named=True)
         elif kind == _DELETE_GROUP:
-            call = Call(msgid, "delete", {"id": shape[_DELETE_GROUP]}, named=True)
+            call = Call(shape[_MSGID_GROUP], "delete", {"id": shape[_DELETE_GROUP]}, named=True)
         else:
-            start = end
-            size = shape[kind]  # type: ignore[index]  # one of the size groups has matched
-            end += size[0] & 0x1F if len(size) == 1 else int.from_bytes(size, "big")
-            if end - self._start > MAX_MESSAGE_SIZE:
-                raise ProtocolError(f"a request is longer than {MAX_MESSAGE_SIZE} bytes")
-            if end > self._end:
-                raise Incomplete(end - self._start)
-            call = Call(msgid, "put", {"id": shape[_PUT_GROUP], "data": self._view[start:end]}, named=True)
-        self._start = end
+            return self._put_call(shape)
+        self._start = shape.end()
         return call
+
+    def _put_call(self, shape: re.Match[bytes]) -> Call | None:
+        length = shape[shape.lastindex]  # type: ignore[index]  # one of the three forms of a length has matched
+        start = shape.end()
+        end = start + (length[0] & 0x1F if shape.lastindex == _FIXSTR_GROUP else int.from_bytes(length, "big"))
+        waits = shape[_PUT_FIELDS_GROUP] == _THREE_FIELDS
+        after = end + _WAIT_SIZE if waits else end
+        if after > self._end or after - self._start > MAX_MESSAGE_SIZE:
+            return None
+        arguments: dict[str, object] = {"id": shape[_PUT_GROUP], "data": self._view[start:end]}
+        if waits:
+            wait = _WAITS.get(bytes(self._view[end:after]))
+            if wait is None:
+                return None
+            arguments["wait"] = wait
+        self._start = after
+        return Call(shape[_MSGID_GROUP], "put", arguments, named=True)
 
     def _other_call(self) -> Call:
         import msgpack
