@@ -127,9 +127,8 @@ class Demo:
             print("    -> the server wrote nothing to the repository")
             return
         size = sum(after[number] for number in new)
-        print(
-            f"    -> the server wrote {len(new)} segments, {size:,} bytes: transaction {max(map(int, after))} is committed"
-        )
+        tid = max(map(int, after))
+        print(f"    -> the server wrote {len(new)} segments, {size:,} bytes: transaction {tid} is committed")
 
     def tell(self, text: str) -> None:
         self.step += 1
