@@ -7,12 +7,15 @@ nothing else; the error's `name` is the name that was asked for. Faults are inje
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 
 from ..buffers import Buffer
 from ..values import Value
 
 __all__ = ["Buffer", "DirectoryEntry", "Patch", "Reader", "Storage", "StorageProvider", "Writer"]
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
 
 
 class DirectoryEntry(Value):
@@ -137,12 +140,26 @@ class Storage(ABC):
     def overwrite(self, name: str, data: bytes) -> None:
         """Write `data` over the beginning of the existing file `name` in place, and sync."""
 
-    @abstractmethod
     def replace(self, name: str, data: bytes) -> None:
         """Put `data` in the place of `name` at once and durably: a synced temporary file
         `name-XXXXXXXX.tmp`, sync of the directory, rename, sync of the directory (spec: repository-format.md
         sections 3.3 and 19). On an error the old file stays and the temporary one is removed.
         """
+        temporary = f"{name}-{_random_suffix()}.tmp"
+        directory = name.rpartition("/")[0]
+        writer = self.create(temporary)
+        try:
+            try:
+                writer.write(data)
+                writer.sync()
+            finally:
+                writer.close()
+            self.sync_directory(directory)
+            self.rename(temporary, name)
+        except BaseException:
+            self.remove(temporary)
+            raise
+        self.sync_directory(directory)
 
     # --- names
 
@@ -198,3 +215,7 @@ class StorageProvider(ABC):
         Raises AlreadyExists (a repository is there, or in a parent directory), PathAlreadyExists,
         ParentPathDoesNotExist, PathPermissionDenied (spec: repository-format.md section 1, rpc.md section 3.1).
         """
+
+
+def _random_suffix() -> str:
+    return "".join(_LETTERS[byte % len(_LETTERS)] for byte in os.urandom(8))

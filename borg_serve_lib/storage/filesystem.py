@@ -42,7 +42,6 @@ _ERRORS: Final = {
 _README_LOOKED_AT: Final = 100
 _COPY_LENGTH: Final = 1 << 30
 _BLOCK: Final = 1 << 20
-_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789_"
 _FILE_MODE: Final = 0o666
 _DIRECTORY_MODE: Final = 0o777
 
@@ -265,22 +264,6 @@ class FilesystemStorage(Storage):
         finally:
             writer.close()
 
-    def replace(self, name: str, data: bytes) -> None:
-        temporary = f"{name}-{_random_suffix()}.tmp"
-        writer = self.create(temporary)
-        try:
-            try:
-                writer.write(data)
-                writer.sync()
-            finally:
-                writer.close()
-            self.sync_directory(os.path.dirname(name))
-            self.rename(temporary, name)
-        except BaseException:
-            self.remove(temporary)
-            raise
-        self.sync_directory(os.path.dirname(name))
-
     # --- names
 
     def rename(self, old: str, new: str) -> None:
@@ -444,7 +427,3 @@ def _advise(descriptor: int, offset: int, length: int, advice: str) -> None:
         os.posix_fadvise(descriptor, offset, length, getattr(os, advice))
     except (OSError, AttributeError):
         return
-
-
-def _random_suffix() -> str:
-    return "".join(_LETTERS[byte % len(_LETTERS)] for byte in os.urandom(8))

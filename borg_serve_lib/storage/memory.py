@@ -217,19 +217,6 @@ class MemoryStorage(Storage):
         file.content[: len(data)] = data
         file.sync()
 
-    def replace(self, name: str, data: bytes) -> None:
-        temporary = f"{name}-memory00.tmp"
-        writer = self.create(temporary)
-        try:
-            writer.write(data)
-            writer.sync()
-            self.sync_directory(os.path.dirname(name))
-            self.rename(temporary, name)
-        except BaseException:
-            self.remove(temporary)
-            raise
-        self.sync_directory(os.path.dirname(name))
-
     # --- names
 
     def rename(self, old: str, new: str) -> None:
