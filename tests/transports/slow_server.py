@@ -1,0 +1,68 @@
+"""A server process for the tests of signals: `python -m tests.transports.slow_server JOURNAL MODE`.
+
+Serves standard input and output with a repository whose methods last as MODE says. What happened to the repository goes
+to the file descriptor JOURNAL, a line each; the log of the client to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+from borg_serve_lib.rpc.connection import Connection
+from borg_serve_lib.transports.stdio import serve_stdio, write_stderr
+from borg_serve_lib.wire.loglines import ClientLog
+
+from ..rpc.support import FakeRepository, Host
+
+FOREVER = 3600.0
+
+
+def note(line: str) -> None:
+    os.write(int(sys.argv[1]), f"{line}\n".encode())
+
+
+class SlowRepository(FakeRepository):
+    """Notes the beginning and the end of what a signal may interrupt."""
+
+    mode = ""
+
+    def check(self, repair: bool = False, max_duration: float = 0) -> bool:
+        note("check begins")
+        if self.mode == "swallow":
+            try:
+                time.sleep(FOREVER)
+            except BaseException:  # noqa: BLE001 - as the interpreter does it in callbacks
+                return False
+        time.sleep(FOREVER)
+        return True
+
+    def close(self) -> None:
+        note("close begins")
+        if self.mode == "slow close":
+            begun = time.monotonic()
+            while time.monotonic() - begun < 0.3:  # a signal would end a single sleep no earlier, an exception would
+                time.sleep(0.01)
+        super().close()
+        note("closed")
+
+
+class SlowHost(Host):
+    def _open(self, path: str, request: Any) -> FakeRepository:
+        self.repositories.append(SlowRepository(path))
+        return self.repositories[-1]
+
+
+def main(mode: str) -> int:
+    SlowRepository.mode = mode
+    log = ClientLog(lambda line: write_stderr(2, line), now=lambda: 0.0)
+    services = SlowHost().services.evolve(reporter=log, client_log=log)
+    status = serve_stdio(Connection(services), stdin=0, stdout=1)
+    note(f"status {status}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[2]))
