@@ -9,7 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._version import __version__
     from .engine.opening import HostRules, open_repository
-    from .engine.repository import OpenRequest, Repository
+    from .engine.repository import Repository
+    from .engine.requests import OpenRequest
     from .errors import BorgServeError, UsageError
     from .locking.base import LockManager
     from .locking.manager import FileLockManager
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from .rpc.connection import Connection
     from .server import Server, account_home, path_resolver, serve_process
     from .storage.base import Storage, StorageProvider
-    from .storage.filesystem import FilesystemProvider
     from .storage.memory import MemoryProvider
+    from .storage.places import FilesystemProvider
     from .transports.stdio import serve_stdio
     from .wire.loglines import ClientLog
 
@@ -71,7 +72,8 @@ __all__ = [
 _MODULES = {
     "_version": ("__version__",),
     "engine.opening": ("HostRules", "open_repository"),
-    "engine.repository": ("OpenRequest", "Repository"),
+    "engine.repository": ("Repository",),
+    "engine.requests": ("OpenRequest",),
     "errors": ("BorgServeError", "UsageError"),
     "locking.base": ("LockManager",),
     "locking.manager": ("FileLockManager",),
@@ -85,8 +87,8 @@ _MODULES = {
     "rpc.connection": ("Connection",),
     "server": ("Server", "account_home", "path_resolver", "serve_process"),
     "storage.base": ("Storage", "StorageProvider"),
-    "storage.filesystem": ("FilesystemProvider",),
     "storage.memory": ("MemoryProvider",),
+    "storage.places": ("FilesystemProvider",),
     "transports.stdio": ("serve_stdio",),
     "wire.loglines": ("ClientLog",),
 }

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from .engine.repository import OpenRequest, Repository
+    from .engine.repository import Repository
+    from .engine.requests import OpenRequest
     from .locking.base import LockManager
     from .policy.options import ServeOptions
     from .reporting import Reporter
@@ -185,7 +186,7 @@ def _server_of_this_machine(
     from .locking.identity import Identity
     from .locking.manager import FileLockManager
     from .locking.owner import KernelProcesses
-    from .storage.filesystem import FilesystemProvider
+    from .storage.places import FilesystemProvider
 
     cwd = current_directory()
     return Server(

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgpack
 
 from borg_serve_lib import HostRules, MemoryLockManager, OpenRequest, Reporter, open_repository
-from borg_serve_lib.storage.filesystem import FilesystemProvider
+from borg_serve_lib.storage.places import FilesystemProvider
 
 # Measured as a whole they cost more than all that a session needs; docs/performance.md has the figures.
 TOO_DEAR = {"argparse", "asyncio", "attr", "dataclasses", "inspect", "json", "logging", "portalocker", "typing"}

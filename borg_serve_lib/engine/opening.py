@@ -16,7 +16,8 @@ from ..reporting import Reporter
 from ..storage.base import Storage, StorageProvider
 from ..values import Value
 from .log import SegmentLog
-from .repository import OpenRequest, Repository, RepositoryRules
+from .repository import Repository
+from .requests import OpenRequest, RepositoryRules
 from .settings import Settings
 
 

@@ -27,12 +27,13 @@ from ..limits import MAX_DATA_SIZE
 from ..locking.base import RepositoryLock
 from ..reporting import Reporter
 from ..storage.base import Storage
-from ..values import Value
+from .access import WriteAccess
 from .index import Location
 from .log import SegmentLog
+from .requests import OpenRequest, RepositoryRules
 from .settings import Settings
 from .state import TransactionState
-from .transactions import Transactions, WriteAccess
+from .transactions import Transactions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,28 +41,6 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
 ObjectIds: TypeAlias = list[bytes]
-
-
-class OpenRequest(Value):
-    """How a client asks for a repository (spec: rpc.md section 3.1).
-
-    `exclusive`: True takes the exclusive lock, False a shared one for reading only, None a shared one that becomes
-    exclusive at the first write. `lock_wait`: seconds, None waits for ever. `locking` False takes no lock at all.
-    """
-
-    create: bool = False
-    locking: bool = True
-    exclusive: bool | None = None
-    lock_wait: float | None = None
-    append_only: bool = False
-    make_parent_dirs: bool = False
-
-
-class RepositoryRules(Value):
-    """What holds for one session: `append_only`, and `storage_quota` in bytes (0: none)."""
-
-    append_only: bool = False
-    storage_quota: int = 0
 
 
 class Repository:

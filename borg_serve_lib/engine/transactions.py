@@ -13,51 +13,16 @@ from ..errors import (
     InsufficientFreeSpaceError,
     NoSpace,
     StorageError,
-    WrongState,
 )
 from ..format import segment as segment_format
-from ..locking.base import LockMode, RepositoryLock
 from ..reporting import Event, Reporter
 from ..storage.base import Storage
+from .access import WriteAccess
 from .caches import CACHE_ERRORS, CacheFiles
 from .index import ObjectIndex
 from .log import SegmentLog
 from .settings import Settings
 from .state import TransactionState
-
-
-class WriteAccess:
-    """What the session's lock lets it write.
-
-    `lock` None: the session does not lock and may write unguarded. `upgrades`: a shared lock becomes exclusive at the
-    first write; `wait`: seconds to wait for that, None for ever.
-    """
-
-    def __init__(self, lock: RepositoryLock | None, *, upgrades: bool, wait: float | None) -> None:
-        self._lock = lock
-        self._upgrades = upgrades
-        self._wait = wait
-
-    @property
-    def locking(self) -> bool:
-        """Whether the session locks at all."""
-        return self._lock is not None
-
-    def require(self, *, recovering: bool = False) -> bool:
-        """Make sure that nobody else uses the repository; return whether the lock had to be upgraded for it.
-
-        `recovering`: index and hints are to be made anew, for which a reader's lock is upgraded too.
-        Raises WrongState, LockTimeout, LockFailed.
-        """
-        lock = self._lock
-        if lock is None or lock.holds_exclusive():
-            return False
-        if lock.mode is LockMode.SHARED and (self._upgrades or recovering):
-            lock.upgrade(self._wait)
-            return True
-        if lock.mode is LockMode.SHARED:
-            raise WrongState("this session opened the repository for reading and may not write to it")
-        raise WrongState("the lock of this session was removed by somebody else: nothing more is written")
 
 
 class Transactions:

@@ -65,7 +65,7 @@ def open_(  # noqa: PLR0917 - handlers take the checked arguments in their order
 ) -> bytes:
     """Section 3.1. A second open closes the first repository."""
     # The engine takes longer to load than everything before: the answer to the first call does not wait for it.
-    from ..engine.repository import OpenRequest
+    from ..engine.requests import OpenRequest
 
     session.close_repository()
     services = session.services

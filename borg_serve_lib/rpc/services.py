@@ -8,7 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..engine.repository import OpenRequest, Repository
+    from ..engine.repository import Repository
+    from ..engine.requests import OpenRequest
     from ..policy.access import AccessPolicy
     from ..reporting import Reporter
     from ..wire.loglines import ClientLog

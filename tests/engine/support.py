@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from borg_serve_lib.engine.opening import HostRules, open_repository
-from borg_serve_lib.engine.repository import OpenRequest, Repository
+from borg_serve_lib.engine.repository import Repository
+from borg_serve_lib.engine.requests import OpenRequest
 from borg_serve_lib.locking.memory import MemoryLockManager
 from borg_serve_lib.reporting import Event, Level, Reporter
-from borg_serve_lib.storage.filesystem import FilesystemProvider
+from borg_serve_lib.storage.places import FilesystemProvider
 
 WRITING = OpenRequest(exclusive=True, lock_wait=0)
 READING = OpenRequest(exclusive=False, lock_wait=0)

@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from borg_serve_lib.engine.repository import Repository
 from borg_serve_lib.limits import MANIFEST_ID
 from borg_serve_lib.storage.base import StorageProvider
-from borg_serve_lib.storage.filesystem import FilesystemProvider
 from borg_serve_lib.storage.memory import MemoryProvider
+from borg_serve_lib.storage.places import FilesystemProvider
 from tests.engine.support import WRITING, OpenRequest, content, identity, opened
 
 IDS = st.one_of(st.integers(0, 12).map(identity), st.just(MANIFEST_ID))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from borg_serve_lib.engine.opening import HostRules
-from borg_serve_lib.engine.repository import OpenRequest, Repository
+from borg_serve_lib.engine.repository import Repository
+from borg_serve_lib.engine.requests import OpenRequest
 from borg_serve_lib.errors import (
     AlreadyExists,
     CheckNeeded,

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 
-from borg_serve_lib.engine.repository import OpenRequest
+from borg_serve_lib.engine.requests import OpenRequest
 from borg_serve_lib.errors import ObjectNotFound, PathNotAllowed
 from borg_serve_lib.policy.access import AccessPolicy, AllowAll, Decision, Verb
 from borg_serve_lib.reporting import Event, FanOut, Level, Reporter

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from borg_serve_lib import errors
-from borg_serve_lib.engine.repository import OpenRequest
+from borg_serve_lib.engine.requests import OpenRequest
 from borg_serve_lib.events.locks import LockLost
 from borg_serve_lib.events.session import CallRefused, ClosingFailed
 from borg_serve_lib.policy.access import Verb

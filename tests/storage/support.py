@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from borg_serve_lib.storage.base import Storage, StorageProvider
-from borg_serve_lib.storage.filesystem import FilesystemProvider
 from borg_serve_lib.storage.memory import MemoryProvider
+from borg_serve_lib.storage.places import FilesystemProvider
 
 
 class Place(NamedTuple):

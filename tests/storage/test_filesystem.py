@@ -21,7 +21,8 @@ from borg_serve_lib.errors import (
     PathPermissionDenied,
     StorageError,
 )
-from borg_serve_lib.storage.filesystem import FilesystemProvider, FilesystemStorage
+from borg_serve_lib.storage.filesystem import FilesystemStorage
+from borg_serve_lib.storage.places import FilesystemProvider
 
 from .support import fill
 

@@ -1,0 +1,43 @@
+"""What the lock of a session lets it write.
+
+Source: spec, rpc.md section 3.1 (exclusive), repository-format.md section 11.
+"""
+
+from __future__ import annotations
+
+from ..errors import WrongState
+from ..locking.base import LockMode, RepositoryLock
+
+
+class WriteAccess:
+    """What the session's lock lets it write.
+
+    `lock` None: the session does not lock and may write unguarded. `upgrades`: a shared lock becomes exclusive at the
+    first write; `wait`: seconds to wait for that, None for ever.
+    """
+
+    def __init__(self, lock: RepositoryLock | None, *, upgrades: bool, wait: float | None) -> None:
+        self._lock = lock
+        self._upgrades = upgrades
+        self._wait = wait
+
+    @property
+    def locking(self) -> bool:
+        """Whether the session locks at all."""
+        return self._lock is not None
+
+    def require(self, *, recovering: bool = False) -> bool:
+        """Make sure that nobody else uses the repository; return whether the lock had to be upgraded for it.
+
+        `recovering`: index and hints are to be made anew, for which a reader's lock is upgraded too.
+        Raises WrongState, LockTimeout, LockFailed.
+        """
+        lock = self._lock
+        if lock is None or lock.holds_exclusive():
+            return False
+        if lock.mode is LockMode.SHARED and (self._upgrades or recovering):
+            lock.upgrade(self._wait)
+            return True
+        if lock.mode is LockMode.SHARED:
+            raise WrongState("this session opened the repository for reading and may not write to it")
+        raise WrongState("the lock of this session was removed by somebody else: nothing more is written")

@@ -1,0 +1,27 @@
+"""How a repository is asked for, and what holds for the session that gets it."""
+
+from __future__ import annotations
+
+from ..values import Value
+
+
+class OpenRequest(Value):
+    """How a client asks for a repository (spec: rpc.md section 3.1).
+
+    `exclusive`: True takes the exclusive lock, False a shared one for reading only, None a shared one that becomes
+    exclusive at the first write. `lock_wait`: seconds, None waits for ever. `locking` False takes no lock at all.
+    """
+
+    create: bool = False
+    locking: bool = True
+    exclusive: bool | None = None
+    lock_wait: float | None = None
+    append_only: bool = False
+    make_parent_dirs: bool = False
+
+
+class RepositoryRules(Value):
+    """What holds for one session: `append_only`, and `storage_quota` in bytes (0: none)."""
+
+    append_only: bool = False
+    storage_quota: int = 0

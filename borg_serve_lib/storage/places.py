@@ -1,0 +1,89 @@
+"""Where repositories in the file system are found and made.
+
+Source: spec, repository-format.md section 1, rpc.md section 3.1.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ..errors import (
+    AlreadyExists,
+    DoesNotExist,
+    InvalidRepository,
+    ParentPathDoesNotExist,
+    PathAlreadyExists,
+    PathPermissionDenied,
+)
+from .base import StorageProvider
+from .files import storage_error
+from .filesystem import DIRECTORY_MODE, FilesystemStorage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+_README_LOOKED_AT: Final = 100
+
+
+class FilesystemProvider(StorageProvider):
+    """Finds and makes repositories in the file system."""
+
+    def open(self, path: str) -> FilesystemStorage:
+        try:
+            status = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise DoesNotExist(path) from None
+        except PermissionError:
+            raise PathPermissionDenied(path) from None
+        except OSError as error:
+            raise storage_error(error, "") from None
+        if not stat.S_ISDIR(status.st_mode):
+            raise InvalidRepository(path)
+        return FilesystemStorage(path)
+
+    def create(self, path: str, *, make_parent_dirs: bool) -> FilesystemStorage:
+        try:
+            _demand_free_path(path)
+            if make_parent_dirs:
+                os.makedirs(os.path.dirname(path), DIRECTORY_MODE, exist_ok=True)
+            if not os.path.isdir(path):
+                os.mkdir(path, DIRECTORY_MODE)
+        except FileNotFoundError:
+            raise ParentPathDoesNotExist(path) from None
+        except PermissionError:
+            raise PathPermissionDenied(path) from None
+        except NotADirectoryError:
+            raise PathAlreadyExists(path) from None
+        except OSError as error:
+            raise storage_error(error, "") from None
+        return FilesystemStorage(path)
+
+
+def _demand_free_path(path: str) -> None:
+    """Raise AlreadyExists or PathAlreadyExists, or an OSError, if no repository can be made at `path`."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        pass
+    else:
+        if _is_repository(path):
+            raise AlreadyExists(path)
+        if not stat.S_ISDIR(status.st_mode) or os.listdir(path):
+            raise PathAlreadyExists(path)
+    parent = os.path.dirname(path)
+    while parent != path:
+        if _is_repository(parent):
+            raise AlreadyExists(parent)
+        path, parent = parent, os.path.dirname(parent)
+
+
+def _is_repository(path: str) -> bool:
+    from ..format.config import is_repository_readme
+
+    try:
+        with open(f"{path}/README", "rb") as readme:
+            return is_repository_readme(readme.read(_README_LOOKED_AT))
+    except OSError:
+        return False
