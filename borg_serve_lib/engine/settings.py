@@ -5,17 +5,22 @@ Source: spec, repository-format.md sections 2, 3 and 8.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 
-from ..errors import FileMissing, InvalidArgument, InvalidNonce, InvalidRepository, NonceMismatch, StorageError
-from ..format.config import README_TEXT, RepositoryConfig
+from ..errors import (
+    AlreadyExists,
+    FileExists,
+    FileMissing,
+    InvalidArgument,
+    InvalidNonce,
+    InvalidRepository,
+    NonceMismatch,
+    StorageError,
+)
+from ..format.config import README_TEXT, RepositoryConfig, is_left_by_creation
 from ..limits import ID_SIZE, MAX_KEYDATA_SIZE
 from ..reporting import Reporter
-from ..storage.base import Storage
-
-_NO_HARD_LINKS = {errno.EMLINK, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EIO}
-"""Reasons not to have a hard link that are no reason to give up (spec: repository-format.md section 3.3)."""
+from ..storage.base import NO_HARD_LINKS, Storage
 
 _OLD_CONFIG = "config.old"
 _MAX_NONCE = 2**64 - 1
@@ -45,20 +50,25 @@ class Settings:
         return RepositoryConfig.parse(text, self._storage.location)
 
     def initialise(self, *, append_only: bool, storage_quota: int) -> None:
-        """Make an empty directory a repository without objects (spec: repository-format.md section 1)."""
-        self._write_new("README", README_TEXT)
-        self._storage.make_directory("data")
-        self._config = RepositoryConfig.new(
+        """Make a directory that is empty, or was left by a creation cut short, a repository without objects.
+
+        It is one from the moment there is a `config`. Raises AlreadyExists if another session was quicker,
+        StorageError. Source: spec, repository-format.md section 1.
+        """
+        storage = self._storage
+        storage.replace("README", README_TEXT)
+        storage.make_directory("data")
+        config = RepositoryConfig.new(
             repository_id=self._random_bytes(ID_SIZE), append_only=append_only, storage_quota=storage_quota
         )
-        self._storage.replace("config", self._config.render())
-
-    def _write_new(self, name: str, data: bytes) -> None:
-        writer = self._storage.create(name)
         try:
-            writer.write(data)
-        finally:
-            writer.close()
+            storage.replace("config", config.render(), must_be_new=True)
+        except FileExists:
+            raise AlreadyExists(storage.location) from None
+        self._config = config
+        for entry in storage.entries():
+            if entry.name.endswith(".tmp") and is_left_by_creation(entry.name):
+                storage.remove(entry.name)
 
     # --- config
 
@@ -87,7 +97,7 @@ class Settings:
         try:
             self._storage.link("config", _OLD_CONFIG)
         except StorageError as error:
-            if error.errno not in _NO_HARD_LINKS:
+            if error.errno not in NO_HARD_LINKS:
                 raise
             from ..events.transactions import OldConfigNotErased
 

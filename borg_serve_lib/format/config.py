@@ -37,6 +37,11 @@ def is_repository_readme(first_bytes: bytes) -> bool:
     return any(mark in first_bytes[:_README_LOOKED_AT] for mark in _README_MARKS)
 
 
+def is_left_by_creation(name: str) -> bool:
+    """Return whether a creation that was cut short may leave this name, before there is a `config`."""
+    return name in ("README", "data") or (name.startswith(("README-", "config-")) and name.endswith(".tmp"))
+
+
 # --- values
 
 

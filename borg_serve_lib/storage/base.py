@@ -7,13 +7,20 @@ nothing else; the error's `name` is the name that was asked for. Faults are inje
 
 from __future__ import annotations
 
+import errno
 import os
 from abc import ABC, abstractmethod
 
 from ..buffers import Buffer
+from ..errors import FileExists, StorageError
 from ..values import Value
 
-__all__ = ["Buffer", "DirectoryEntry", "Patch", "Reader", "Storage", "StorageProvider", "Writer"]
+__all__ = ["NO_HARD_LINKS", "Buffer", "DirectoryEntry", "Patch", "Reader", "Storage", "StorageProvider", "Writer"]
+
+NO_HARD_LINKS = frozenset(
+    {errno.EMLINK, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EIO}
+)
+"""Reasons not to have a hard link that are no reason to give up (spec: repository-format.md section 3.3)."""
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
 
@@ -140,10 +147,12 @@ class Storage(ABC):
     def overwrite(self, name: str, data: bytes) -> None:
         """Write `data` over the beginning of the existing file `name` in place, and sync."""
 
-    def replace(self, name: str, data: bytes) -> None:
+    def replace(self, name: str, data: bytes, *, must_be_new: bool = False) -> None:
         """Put `data` in the place of `name` at once and durably: a synced temporary file
         `name-XXXXXXXX.tmp`, sync of the directory, rename, sync of the directory (spec: repository-format.md
         sections 3.3 and 19). On an error the old file stays and the temporary one is removed.
+
+        `must_be_new`: an existing file is FileExists and stays as it is.
         """
         temporary = f"{name}-{_random_suffix()}.tmp"
         directory = name.rpartition("/")[0]
@@ -155,11 +164,23 @@ class Storage(ABC):
             finally:
                 writer.close()
             self.sync_directory(directory)
-            self.rename(temporary, name)
+            (self._rename_to_new if must_be_new else self.rename)(temporary, name)
         except BaseException:
             self.remove(temporary)
             raise
         self.sync_directory(directory)
+
+    def _rename_to_new(self, old: str, new: str) -> None:
+        try:
+            self.link(old, new)
+        except StorageError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            if self.size(new) is not None:
+                raise FileExists(errno.EEXIST, "File exists", new) from None
+            self.rename(old, new)
+        else:
+            self.remove(old)
 
     # --- names
 

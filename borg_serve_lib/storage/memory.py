@@ -18,6 +18,7 @@ from ..errors import (
     PathAlreadyExists,
     StorageError,
 )
+from ..format.config import is_left_by_creation
 from .base import Buffer, DirectoryEntry, Patch, Reader, Storage, StorageProvider, Writer
 
 
@@ -133,8 +134,15 @@ class MemoryStorage(Storage):
 
     # --- crashing
 
-    def crash(self) -> None:
-        """Lose everything that was not synced: content of files, and names in directories."""
+    def crash(self, *, names: bool = True, content: bool = True) -> None:
+        """Lose what was not synced, as a power failure may: `names` in directories, `content` of files, or both."""
+        if names:
+            self._lose_names()
+        if content:
+            for file in self._files.values():
+                file.content = bytearray(file.durable or b"")
+
+    def _lose_names(self) -> None:
         self._files = {}
         self._directories = {""}
         for name, file in sorted(self._durable_names.items(), key=lambda item: item[0].count("/")):
@@ -143,7 +151,6 @@ class MemoryStorage(Storage):
             if file is None:
                 self._directories.add(name)
             else:
-                file.content = bytearray(file.durable or b"")
                 self._files[name] = file
 
     # --- looking
@@ -158,6 +165,10 @@ class MemoryStorage(Storage):
             if n and os.path.dirname(n) == directory
         ]
         return files + directories
+
+    def names(self) -> set[str]:
+        """Return all names in the repository, those in directories with them."""
+        return {*self._files, *self._directories} - {""}
 
     def size(self, name: str) -> int | None:
         file = self._files.get(name)
@@ -290,6 +301,8 @@ class MemoryProvider(StorageProvider):
         return self._storages[path]
 
     def create(self, path: str, *, make_parent_dirs: bool) -> MemoryStorage:
+        if path in self._storages and all(is_left_by_creation(name) for name in self._storages[path].names()):
+            return self._storages[path]
         for place in _upwards(path):
             if place in self._storages:
                 raise AlreadyExists(place)

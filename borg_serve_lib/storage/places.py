@@ -16,6 +16,7 @@ from ..errors import (
     PathAlreadyExists,
     PathPermissionDenied,
 )
+from ..format.config import is_left_by_creation, is_repository_readme
 from .base import StorageProvider
 from .files import storage_error
 from .filesystem import DIRECTORY_MODE, FilesystemStorage
@@ -68,10 +69,10 @@ def _demand_free_path(path: str) -> None:
     except FileNotFoundError:
         pass
     else:
-        if _is_repository(path):
-            raise AlreadyExists(path)
-        if not stat.S_ISDIR(status.st_mode) or os.listdir(path):
+        if not stat.S_ISDIR(status.st_mode):
             raise PathAlreadyExists(path)
+        if not _is_empty_or_unfinished(path):
+            raise (AlreadyExists if _is_repository(path) else PathAlreadyExists)(path)
     parent = os.path.dirname(path)
     while parent != path:
         if _is_repository(parent):
@@ -79,8 +80,15 @@ def _demand_free_path(path: str) -> None:
         path, parent = parent, os.path.dirname(parent)
 
 
+def _is_empty_or_unfinished(path: str) -> bool:
+    """Return whether nothing is there but what a creation that was cut short leaves: borg's users have to remove it."""
+    names = os.listdir(path)
+    return not names or (
+        all(map(is_left_by_creation, names)) and ("data" not in names or not os.listdir(f"{path}/data"))
+    )
+
+
 def _is_repository(path: str) -> bool:
-    from ..format.config import is_repository_readme
 
     try:
         with open(f"{path}/README", "rb") as readme:

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from .conftest import load_script
+from tests.conftest import load_script
+
 from .sample_data import describe_folder
 from .stage import CLIENT_ENVIRONMENT, TIMEOUT, server_words
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from borg_serve_lib.errors import (
     FileMissing,
     ParentPathDoesNotExist,
     PathAlreadyExists,
+    StorageError,
 )
 from borg_serve_lib.storage.base import Storage
 
@@ -53,9 +55,42 @@ def test_a_path_where_nothing_is_does_not_exist(place: Place) -> None:
 
 def test_a_repository_is_not_made_where_one_is(place: Place, storage: Storage) -> None:
     fill(storage, "README", README_TEXT)
+    fill(storage, "config", b"content")
     with pytest.raises(AlreadyExists):
         place.make()
     assert storage.read("README") == README_TEXT
+
+
+def test_a_creation_that_was_cut_short_is_taken_up(place: Place, storage: Storage) -> None:
+    fill(storage, "README", README_TEXT[:10])
+    fill(storage, "config-abcdefgh.tmp", b"[repo")
+    storage.make_directory("data")
+    assert place.make().location == storage.location
+    assert storage.read("README") == README_TEXT[:10]
+
+
+def test_a_repository_that_lost_its_config_is_no_creation_that_was_cut_short(place: Place, storage: Storage) -> None:
+    fill(storage, "README", README_TEXT)
+    storage.make_directory("data")
+    storage.make_directory("data/0")
+    with pytest.raises(AlreadyExists):
+        place.make()
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_replacing_by_something_new_does_not_replace(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, hard_links: bool
+) -> None:
+    def refuse(old: str, new: str) -> None:
+        raise StorageError(errno.EPERM, "Operation not permitted", old)
+
+    if not hard_links:
+        monkeypatch.setattr(storage, "link", refuse)
+    storage.replace("config", b"one", must_be_new=True)
+    with pytest.raises(FileExists):
+        storage.replace("config", b"other", must_be_new=True)
+    assert storage.read("config") == b"one"
+    assert names(storage) == {"config": False}
 
 
 def test_a_repository_is_not_made_inside_another(place: Place, storage: Storage) -> None:
