@@ -6,14 +6,17 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from borg_serve_lib.engine.opening import HostRules
 from borg_serve_lib.engine.repository import Repository
+from borg_serve_lib.errors import InvalidArgument, StorageQuotaExceeded
 from borg_serve_lib.limits import MANIFEST_ID
 from borg_serve_lib.storage.base import StorageProvider
-from borg_serve_lib.storage.memory import MemoryProvider
+from borg_serve_lib.storage.memory import MemoryProvider, MemoryStorage
 from borg_serve_lib.storage.places import FilesystemProvider
 from tests.engine.support import WRITING, OpenRequest, content, identity, opened
 
@@ -31,6 +34,8 @@ class History(RuleBasedStateMachine):
         self.committed: dict[bytes, bytes] = {}
         self.pending: dict[bytes, bytes] = {}
         self.path = Path(tempfile.mkdtemp())
+        self.rules = HostRules()
+        self.segments: set[tuple[str, bytes]] = set()
 
     def provider(self) -> StorageProvider:
         raise NotImplementedError
@@ -44,17 +49,27 @@ class History(RuleBasedStateMachine):
         config = storage.read("config").replace(b"= 524288000", b"= 1500").replace(b"dir = 1000", b"dir = 4")
         storage.replace("config", config)
         storage.close()
-        self.repository = opened(self.path / "repository", WRITING, storages=self.storages)
+        self.repository = self.open()
 
     def teardown(self) -> None:
         if hasattr(self, "repository"):
             self.repository.close()
         shutil.rmtree(self.path)
 
+    def open(self) -> Repository:
+        return opened(self.path / "repository", WRITING, storages=self.storages, rules=self.rules)
+
     @rule(object_id=IDS, data=DATA)
     def put(self, object_id: bytes, data: bytes) -> None:
-        self.repository.put(object_id, data)
-        self.pending[object_id] = data
+        try:
+            self.repository.put(object_id, data)
+        except StorageQuotaExceeded as refusal:
+            assert refusal.used > refusal.quota == self.rules.storage_quota
+            with pytest.raises(StorageQuotaExceeded):
+                self.repository.commit()
+            self.pending = dict(self.committed)
+        else:
+            self.pending[object_id] = data
 
     @precondition(lambda self: self.pending)
     @rule(data=st.data())
@@ -74,26 +89,42 @@ class History(RuleBasedStateMachine):
         self.committed = dict(self.pending)
 
     @rule()
+    def commit_as_old_clients_do(self) -> None:
+        """Clients before 1.2 let each commit compact."""
+        self.repository.commit()
+        self.committed = dict(self.pending)
+
+    @rule()
     def rollback(self) -> None:
         self.repository.rollback()
         self.pending = dict(self.committed)
 
-    @rule(forget=st.sets(st.sampled_from(["index", "hints", "integrity"])))
-    def reopen(self, forget: set[str]) -> None:
+    @rule(
+        forget=st.sets(st.sampled_from(["index", "hints", "integrity"])),
+        append_only=st.booleans(),
+        storage_quota=st.sampled_from([0, 0, 5_000, 20_000]),
+    )
+    def reopen(self, forget: set[str], append_only: bool, storage_quota: int) -> None:
         self.repository.close()
+        self.rules = HostRules(append_only=append_only, storage_quota=storage_quota)
         storage = self.storages.open(str(self.path / "repository"))
         for entry in storage.entries():
             if entry.name.split(".")[0] in forget:
                 storage.remove(entry.name)
         storage.close()
-        self.repository = opened(self.path / "repository", WRITING, storages=self.storages)
+        self.repository = self.open()
         self.pending = dict(self.committed)
+        self.segments = self.all_segments()
 
     @precondition(lambda self: self.pending == self.committed and self.committed)
     @rule(repair=st.booleans())
     def check(self, repair: bool) -> None:
         self.repository.rollback()
-        assert self.repository.check(repair=repair)
+        if repair and self.rules.append_only:
+            with pytest.raises(InvalidArgument):
+                self.repository.check(repair=True)
+        else:
+            assert self.repository.check(repair=repair)
 
     @invariant()
     def content_is_the_models(self) -> None:
@@ -102,6 +133,23 @@ class History(RuleBasedStateMachine):
             assert len(self.repository) == len(self.pending)
             assert set(self.repository.scan()) == set(self.pending)
 
+    @invariant()
+    def an_append_only_repository_loses_no_committed_segment(self) -> None:
+        if self.rules.append_only:
+            assert self.segments <= self.all_segments()
+
+    def all_segments(self) -> set[tuple[str, bytes]]:
+        """Return name and content of the segments up to the last COMMIT."""
+        storage = self.storages.open(str(self.path / "repository"))
+        numbers = [int(entry.name.split(".")[1]) for entry in storage.entries() if entry.name.startswith("index.")]
+        names = {
+            f"data/{directory.name}/{entry.name}"
+            for directory in storage.entries("data")
+            for entry in storage.entries(f"data/{directory.name}")
+            if numbers and int(entry.name) <= max(numbers)
+        }
+        return {(name, storage.read(name)) for name in names}
+
 
 class HistoryOnDisk(History):
     def provider(self) -> StorageProvider:
@@ -109,13 +157,23 @@ class HistoryOnDisk(History):
 
 
 class HistoryInMemory(History):
-    def provider(self) -> StorageProvider:
+    def provider(self) -> MemoryProvider:
         return MemoryProvider()
+
+    @rule(names=st.booleans(), content=st.booleans())
+    def crash(self, names: bool, content: bool) -> None:
+        storage = self.storages.open(str(self.path / "repository"))
+        assert isinstance(storage, MemoryStorage)
+        storage.crash(names=names, content=content)
+        self.repository.close()
+        self.repository = self.open()
+        self.pending = dict(self.committed)
+        self.segments = self.all_segments()
 
 
 QUICK = settings(
-    max_examples=25,
-    stateful_step_count=30,
+    max_examples=40,
+    stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=True,
