@@ -279,7 +279,18 @@ class NotPermitted(StorageError):
 
 
 class NoSpace(StorageError):
-    """No room is left: ENOSPC, or EDQUOT of the file system's own quota."""
+    """The disk is full (ENOSPC)."""
+
+    sentence = "The disk is full: {reason} (error {errno}): {name}. Deleting archives and compacting needs little room."
+
+
+class FileSystemQuotaExceeded(NoSpace):
+    """The server's account has used up its quota of the file system (EDQUOT), which is not the storage quota."""
+
+    sentence = (
+        "The file system's quota for the server's account is used up: {reason} (error {errno}): {name}. "
+        "Deleting archives and compacting needs little room."
+    )
 
 
 # --- calls ----------------------------------------------------------------------------------------------------------

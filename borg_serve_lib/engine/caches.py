@@ -7,8 +7,9 @@ segments (recovery.py). Source: spec, repository-format.md sections 5 to 7, 12.3
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-from ..errors import FileIntegrityError, FileMissing, StorageError
+from ..errors import FileIntegrityError, FileMissing, NoSpace, StorageError
 from ..format import hints as hints_format
 from ..format import integrity
 from ..format.hashindex import IndexTable
@@ -91,8 +92,24 @@ class CacheFiles:
     def write(self, transaction: int, index: ObjectIndex, hints: Hints) -> None:
         """Write the three files of transaction N durably and remove those of all others.
 
-        The order is that of spec section 12.3: at each moment a crash leaves one whole set, old or new.
+        The order is that of spec section 12.3: at each moment a crash leaves one whole set, old or new. Only when
+        the disk has no room for both, the old one goes first: the segments hold the transaction already.
         """
+        try:
+            self._write_beside(transaction, index, hints)
+        except NoSpace as error:
+            from ..events.maintenance import OldIndexGaveWay
+
+            index.move_to_memory()
+            self._remove_all()
+            self._reporter.report(OldIndexGaveWay(str(error)))
+            try:
+                self._write_beside(transaction, index, hints)
+            except NoSpace:
+                self._remove_all()
+                raise
+
+    def _write_beside(self, transaction: int, index: ObjectIndex, hints: Hints) -> None:
         storage = self._storage
         index_name, hints_name, integrity_name = (f"{kind}{transaction}" for kind in _KINDS)
         hints_data = hints_format.encode(hints)
@@ -132,11 +149,7 @@ class CacheFiles:
         patch = self._storage.create_copy(index.source_name, f"{name}.tmp")
         try:
             table = IndexTable.load(patch.view, writable=True)
-            for object_id, location in index.changes.items():
-                if location is None:
-                    table.remove(object_id)
-                else:
-                    table.set(object_id, *location)
+            index.apply_to(table)
             if table.relocated:
                 return table
             digests = integrity.index_digests(name, patch.view)
@@ -147,9 +160,14 @@ class CacheFiles:
         return digests
 
     def _remove_others(self, transaction: int) -> None:
-        suffix = f".{transaction}"
+        self._remove(lambda name: not name.endswith(f".{transaction}"))
+
+    def _remove_all(self) -> None:
+        self._remove(lambda _: True)
+
+    def _remove(self, is_unwanted: Callable[[str], bool]) -> None:
         for entry in self._storage.entries():
-            if entry.name.startswith(_KINDS) and not entry.name.endswith(suffix) and not entry.is_directory:
+            if entry.name.startswith(_KINDS) and not entry.is_directory and is_unwanted(entry.name):
                 self._storage.remove(entry.name)
 
 

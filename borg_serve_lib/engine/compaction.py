@@ -5,6 +5,8 @@ Source: spec, repository-format.md section 16.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 
 from ..format import segment as segment_format
@@ -14,6 +16,13 @@ from .index import ObjectIndex
 from .log import SegmentLog
 from .progress import ProgressMeter
 from .state import TransactionState
+
+_ROOM_TO_KEEP = 4 * 4096
+"""Bytes that compaction leaves free on a nearly full disk: for its commits, and for hints and integrity data."""
+
+
+def _is_enough(available: int | None, needed: int) -> bool:
+    return available is None or available >= needed
 
 
 @attrs.frozen
@@ -51,23 +60,28 @@ def compact(
     state: TransactionState,
     *,
     indexed_transaction: int | None,
+    free_space: Callable[[], int | None] | None,
     reporter: Reporter,
 ) -> int:
     """Carry out `plan` and commit; return the segment of the final COMMIT.
 
     `indexed_transaction`: N of the index.N on disk, which a crash would fall back to; entries of later segments are
-    not yet safe to drop. Raises IntegrityError (a damaged segment: what was committed before stays), StorageError.
+    not yet safe to drop. `free_space`: None where there is enough for whatever is to be moved; else it tells the bytes
+    that are free, and compaction goes from the segment with the least to move to that with the most, as far as each
+    step's gain lets it. Raises IntegrityError (a damaged segment: what was committed before stays), StorageError.
     """
     compaction = _Compaction(log, index, state, indexed_transaction, reporter)
     compaction.drop_missing(plan.missing)
     quota_use = state.hints.storage_quota_use
+    segments = plan.segments if free_space is None else sorted(plan.segments, key=compaction.size_to_move)
     meter = ProgressMeter(
         reporter, "repository.compact_segments", "Compacting segments {:3.0f}%", total=len(plan.segments), step=1
     )
     try:
-        for segment in plan.segments:
+        for segment in segments:
             meter.advance()
-            compaction.move(segment)
+            if free_space is None or compaction.find_room(segment, free_space):
+                compaction.move(segment)
     finally:
         meter.finish()
     transaction = compaction.finish()
@@ -100,6 +114,24 @@ class _Compaction:
         for segment in segments:
             self._reporter.report(CompactedSegmentMissing(segment))
             self._state.forget_segment(segment)
+
+    def size_to_move(self, segment: int) -> int:
+        """Return the bytes of a segment that cannot be freed."""
+        return max(0, self._log.size(segment) - self._state.hints.compact.get(segment, 0))
+
+    def find_room(self, segment: int, free_space: Callable[[], int | None]) -> bool:
+        """Return whether there is room for moving `segment`, if need be by letting go of those moved before."""
+        needed = self.size_to_move(segment) + _ROOM_TO_KEEP
+        if _is_enough(free_space(), needed):
+            return True
+        if self._unused:
+            self._complete()
+        if _is_enough(free_space(), needed):
+            return True
+        from ..events.maintenance import CompactionPostponed
+
+        self._reporter.report(CompactionPostponed(segment, needed))
+        return False
 
     def move(self, segment: int) -> None:
         """Write what is still needed of a segment anew (section 16.3)."""
@@ -141,8 +173,11 @@ class _Compaction:
     def _make_room(self, object_id: bytes) -> None:
         """Before a new segment begins, what was moved so far is committed and its old segments go (section 16.4)."""
         if self._log.needs_new_segment(object_id):
-            self._state.commit_logged(self._log.commit_in_place())
-            self._remove_unused()
+            self._complete()
+
+    def _complete(self) -> None:
+        self._state.commit_logged(self._log.commit_in_place())
+        self._remove_unused()
 
     def _remove_unused(self) -> None:
         for segment in self._unused:

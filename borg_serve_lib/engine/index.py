@@ -133,6 +133,23 @@ class ObjectIndex:
         """Whether a miss in the index can be believed."""
         return self._verify is None
 
+    def move_to_memory(self) -> None:
+        """Take table and changes into memory and let go of the file, which may be removed then."""
+        if self._reader is None:
+            return
+        table = IndexTable.load(memoryview(bytearray(self._table.view)), writable=True)
+        self.apply_to(table)
+        self.close()
+        self._reader, self._table, self._changes = None, table, {}
+
+    def apply_to(self, table: IndexTable) -> None:
+        """Make the changes in `table`, a copy of this index's own."""
+        for object_id, location in self._changes.items():
+            if location is None:
+                table.remove(object_id)
+            else:
+                table.set(object_id, *location)
+
     def close(self) -> None:
         """Let go of the mapped file."""
         if self._reader is not None:

@@ -30,6 +30,7 @@ from ..storage.base import Storage
 from .access import WriteAccess
 from .index import Location
 from .log import SegmentLog
+from .quota import admits
 from .requests import OpenRequest, RepositoryRules
 from .settings import Settings
 from .state import TransactionState
@@ -200,23 +201,22 @@ class Repository:
         state = transactions.begin()
         if transactions.doom is not None:
             raise transactions.doom
-        hints = state.hints
-        used = hints.storage_quota_use + size + PUT_HEADER_SIZE
-        if self._rules.storage_quota and used > self._rules.storage_quota:
-            transactions.doom = StorageQuotaExceeded(self._rules.storage_quota, used)
-            raise transactions.doom
         index = transactions.open_index()
         old = index.get(object_id)
+        old_size = 0 if old is None else self._entry_size(object_id, old)
+        quota, entry_size = self._rules.storage_quota, size + PUT_HEADER_SIZE
+        if not admits(quota, state, entry_size, old_size, compacts=not self._rules.append_only):
+            transactions.doom = StorageQuotaExceeded(quota, state.hints.storage_quota_use + entry_size)
+            raise transactions.doom
         try:
             if old is not None:
-                self._log_delete(object_id, old, state)
+                self._log_delete(object_id, old[0], old_size, state)
             location = self._log.put(object_id, data)
         except StorageError as error:
             # A torn entry may be in the segment now: nothing may be committed behind it.
             transactions.doom = error
             raise
-        hints.storage_quota_use = used
-        state.put_logged(location[0])
+        state.put_written(location[0], entry_size)
         index.set(object_id, location)
 
     def delete(self, object_id: bytes) -> None:
@@ -227,20 +227,23 @@ class Repository:
         old = index.get(object_id)
         if old is None:
             raise self._not_found(object_id)
+        size = self._entry_size(object_id, old)
         try:
-            self._log_delete(object_id, old, state)
+            self._log_delete(object_id, old[0], size, state)
         except StorageError as error:
             transactions.doom = error
             raise
         index.remove(object_id)
 
-    def _log_delete(self, object_id: bytes, old: Location, state: TransactionState) -> None:
-        segment, offset = old
+    def _entry_size(self, object_id: bytes, location: Location) -> int:
+        """Return the bytes of a current PUT entry; found before anything is written that would need it."""
         try:
-            size = self._log.put_size(object_id, segment, offset)
+            return self._log.put_size(object_id, *location)
         except FileMissing:
             # What is already lost can still be deleted; nothing of it is left to be freed.
-            size = 0
+            return 0
+
+    def _log_delete(self, object_id: bytes, segment: int, size: int, state: TransactionState) -> None:
         deleted_in = self._log.delete(object_id)
         state.put_superseded(object_id, segment, size)
         state.delete_logged(deleted_in)

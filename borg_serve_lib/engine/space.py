@@ -10,7 +10,15 @@ from .log import SegmentLog
 _BYTES_PER_SEGMENT = 10
 _SLACK = 4096
 _INDEX_COPIES = 4
+_FEW_BLOCKS = 6 * 4096
 _FEW_SEGMENTS = 10
+
+
+def least_space(hints: Hints) -> int:
+    """Return the bytes without which not even a transaction that only deletes can be committed: the COMMIT, hints and
+    integrity data; the index takes the place of the old one.
+    """
+    return _BYTES_PER_SEGMENT * (len(hints.segments) + len(hints.compact)) + _FEW_BLOCKS
 
 
 def required_space(

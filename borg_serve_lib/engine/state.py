@@ -10,15 +10,32 @@ from ..format.hints import Hints
 
 
 class TransactionState:
-    """Bookkeeping over hints. Nothing in it is ever trusted to be exact: it steers compaction and the quota."""
+    """Bookkeeping over hints. Nothing in it is ever trusted to be exact: it steers compaction and the quota.
+
+    `written`, `superseded`: bytes of the PUT entries that the transaction has written, and of those it has made
+    obsolete.
+    """
 
     def __init__(self, hints: Hints) -> None:
         self.hints = hints
+        self.written = 0
+        self.superseded = 0
 
     @classmethod
     def empty(cls) -> TransactionState:
         """Return the state of a repository without segments."""
         return cls(Hints(segments={}, compact={}, storage_quota_use=0, shadow_index={}))
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether the transaction makes obsolete at least as much as it writes: it must not fail for want of room."""
+        return self.superseded >= self.written
+
+    def put_written(self, segment: int, size: int) -> None:
+        """A new object's or a new version's PUT, an entry of `size` bytes, was written to `segment`."""
+        self.put_logged(segment)
+        self.written += size
+        self.hints.storage_quota_use += size
 
     def put_logged(self, segment: int) -> None:
         """A current PUT was written to `segment`."""
@@ -42,6 +59,7 @@ class TransactionState:
         self.hints.shadow_index.setdefault(object_id, []).append(segment)
         self.put_left(segment)
         self.free(segment, size)
+        self.superseded += size
 
     def put_left(self, segment: int) -> None:
         """`segment` holds one current PUT less."""

@@ -12,6 +12,7 @@ from ..errors import (
     CheckNeeded,
     InsufficientFreeSpaceError,
     NoSpace,
+    NotPermitted,
     StorageError,
 )
 from ..format import segment as segment_format
@@ -21,6 +22,7 @@ from .access import WriteAccess
 from .caches import CACHE_ERRORS, CacheFiles
 from .index import ObjectIndex
 from .log import SegmentLog
+from .quota import is_exceeded
 from .settings import Settings
 from .state import TransactionState
 
@@ -57,6 +59,7 @@ class Transactions:
         self.state: TransactionState | None = None
         self.doom: BorgServeError | None = None
         self._transaction: int | None = None
+        self._unwritten: TransactionState | None = None  # what goes with an index that could not be written
 
     # --- the last committed transaction
 
@@ -81,16 +84,20 @@ class Transactions:
     def open_index(self) -> ObjectIndex:
         """Return the index of the current transaction; a miss in it is not to be believed before `verified_index`."""
         if self.index is None:
-            transaction = self.current()
-            if transaction is None:
-                self.index = ObjectIndex.empty()
-            else:
-                try:
-                    self.index = self.caches.open_index(transaction)
-                except CACHE_ERRORS as error:
-                    return self._replace_damaged_index(transaction, error)
-            self._transaction = transaction
+            transaction = self._transaction = self.current()
+            try:
+                self._load_index()
+            except CACHE_ERRORS as error:
+                assert transaction is not None  # it is a file that could not be loaded  # noqa: S101
+                return self._replace_damaged_index(transaction, error)
+        assert self.index is not None  # noqa: S101
         return self.index
+
+    def _load_index(self) -> None:
+        """Open the index of the current transaction, unless it is in memory because it could not be written."""
+        if self.index is None:
+            transaction = self._transaction
+            self.index = ObjectIndex.empty() if transaction is None else self.caches.open_index(transaction)
 
     def verified_index(self) -> ObjectIndex:
         """Return the index of the current transaction, verified as a whole."""
@@ -108,8 +115,9 @@ class Transactions:
         self._report_damage(error)
         self.rollback()
         self._recover(transaction, None)
-        self.begin()
-        self.commit(compact=False, threshold=0, cleanup_commits=False)
+        if self.index is None:
+            self.begin()
+            self.commit(compact=False, threshold=0, cleanup_commits=False)
         return self.verified_index()
 
     def _report_damage(self, error: BorgServeError) -> None:
@@ -128,9 +136,13 @@ class Transactions:
         try:
             after = -1 if base is None or index.in_memory else base
             replay(self._log, index, state, after=after, through=transaction, reporter=self._reporter)
-            self._write_caches(transaction, index, state)
-        finally:
+            if self._write_caches_if_possible(transaction, index, state):
+                index.close()
+            else:
+                self.index, self._unwritten = index, state
+        except BaseException:
             index.close()
+            raise
 
     def _base_for_recovery(self, base: int | None) -> tuple[ObjectIndex, TransactionState]:
         if base is not None:
@@ -169,9 +181,9 @@ class Transactions:
         """Load and verify the index; a damaged one is made anew."""
         try:
             if self.index is None:
-                transaction = self.current()
-                self.index = ObjectIndex.empty() if transaction is None else self.caches.open_index(transaction)
-                self._transaction = transaction
+                self._transaction = self.current()
+                self._load_index()
+            assert self.index is not None  # noqa: S101
             self.index.verify()
         except CACHE_ERRORS as error:
             self._report_damage(error)
@@ -180,13 +192,13 @@ class Transactions:
             if transaction is None:
                 raise CheckNeeded(self._storage.location) from None
             self._recover(transaction, None)
-            self.index, self._transaction = self.caches.open_index(transaction), transaction
-            self.index.verify()
+            self._transaction = transaction
+            self._load_index()
         return self._transaction
 
     def _read_state(self, transaction: int) -> TransactionState:
         try:
-            state = TransactionState(self.caches.read_hints(transaction))
+            state = self._unwritten or TransactionState(self.caches.read_hints(transaction))
         except CACHE_ERRORS as error:
             from ..events.maintenance import HintsDamaged
 
@@ -194,7 +206,7 @@ class Transactions:
             self.rollback()
             self._recover(transaction, None)
             self._prepare_index()
-            state = TransactionState(self.caches.read_hints(transaction))
+            state = self._unwritten or TransactionState(self.caches.read_hints(transaction))
         if state.hints.unsized:
             from .recovery import size_listed_segments
 
@@ -231,15 +243,19 @@ class Transactions:
             doom = self.doom
             self.rollback()
             raise doom
+        if is_exceeded(self._storage_quota, state):
+            compact, threshold = True, 0.0
         try:
             self._access.require()
-            self._check_free_space(state, index)
+            has_room = self._check_free_space(state, index)
             self._report_quota()
             transaction = self._log.commit()
             state.commit_logged(transaction)
             if compact and not self._append_only:
-                transaction = self._compact(transaction, state, index, threshold, cleanup_commits)
-            self._write_caches(transaction, index, state)
+                transaction = self._compact(
+                    transaction, state, index, threshold, cleanup_commits=cleanup_commits, has_room=has_room
+                )
+            self._write_caches_if_possible(transaction, index, state)
         except (NoSpace, InsufficientFreeSpaceError) as error:
             self.doom = error
             raise
@@ -250,7 +266,14 @@ class Transactions:
         self._reporter.report(TransactionCommitted(self._storage.location, transaction))
 
     def _compact(
-        self, transaction: int, state: TransactionState, index: ObjectIndex, threshold: float, cleanup_commits: bool
+        self,
+        transaction: int,
+        state: TransactionState,
+        index: ObjectIndex,
+        threshold: float,
+        *,
+        cleanup_commits: bool,
+        has_room: bool,
     ) -> int:
         from . import compaction
 
@@ -260,12 +283,33 @@ class Transactions:
             return transaction
         plan = compaction.plan_compaction(self._log, state, threshold)
         indexed = self.caches.index_transaction()
-        return compaction.compact(plan, self._log, index, state, indexed_transaction=indexed, reporter=self._reporter)
+        return compaction.compact(
+            plan,
+            self._log,
+            index,
+            state,
+            indexed_transaction=indexed,
+            free_space=None if has_room else self._storage.free_space,
+            reporter=self._reporter,
+        )
 
     def _write_caches(self, transaction: int, index: ObjectIndex, state: TransactionState) -> None:
         if self._append_only:
             self._settings.log_transaction(transaction, self._utc_now())
         self.caches.write(transaction, index, state.hints)
+
+    def _write_caches_if_possible(self, transaction: int, index: ObjectIndex, state: TransactionState) -> bool:
+        """Return whether index and hints could be written: a full disk, or a mount that is for reading only, is no
+        reason to fail, as the segments say it all.
+        """
+        try:
+            self._write_caches(transaction, index, state)
+        except (NoSpace, NotPermitted) as error:
+            from ..events.maintenance import IndexNotWritten
+
+            self._reporter.report(IndexNotWritten(str(error)))
+            return False
+        return True
 
     def rollback(self) -> None:
         """Forget the open transaction, if any, and the index. Its segments are deleted by the next one, or at once
@@ -275,7 +319,7 @@ class Transactions:
         began_with, self._transaction = self._transaction, None
         if self.index is not None:
             self.index.close()
-        self.index = self.state = self.doom = None
+        self.index = self.state = self.doom = self._unwritten = None
         self._log.abandon_segment()
         if out_of_space:
             self._remove_uncommitted(began_with)
@@ -298,9 +342,13 @@ class Transactions:
 
     # --- room
 
-    def _check_free_space(self, state: TransactionState, index: ObjectIndex) -> None:
+    def _check_free_space(self, state: TransactionState, index: ObjectIndex) -> bool:
+        """Return whether there is as much room as borg demands; for a transaction that frees room, less will do.
+
+        Raises InsufficientFreeSpaceError.
+        """
         from ..events.transactions import FreeSpaceChecked, FreeSpaceUnknown
-        from .space import required_space
+        from .space import least_space, required_space
 
         config = self._settings.config
         required = required_space(
@@ -315,12 +363,17 @@ class Transactions:
             available = self._storage.free_space()
         except StorageError as error:
             self._report(FreeSpaceUnknown(str(error)))
-            return
+            return True
         if available is None:
-            return
+            return True
         self._report(FreeSpaceChecked(required, available))
+        if available >= required:
+            return True
+        if state.shrinks:
+            required = least_space(state.hints)
         if available < required:
             raise InsufficientFreeSpaceError(required, available)
+        return False
 
     def _report_quota(self) -> None:
         if self._storage_quota and self.state is not None:

@@ -41,6 +41,31 @@ class IndexDamaged(Event):
     reason: str
 
 
+class IndexNotWritten(Event):
+    """The index could not be written; the next session that needs it has to make it anew from the segments."""
+
+    level = Level.WARNING
+    sentence = "The index could not be written, it will have to be rebuilt: {reason}"
+    reason: str
+
+
+class OldIndexGaveWay(Event):
+    """There was no room for a new index beside the old one, which was removed first; the segments vouch for it."""
+
+    level = Level.WARNING
+    sentence = "No space left for a new index beside the old one: the old one was removed first ({reason})"
+    reason: str
+
+
+class CompactionPostponed(Event):
+    """There was no room to move what is still needed of a segment; a later compaction will. `size`: bytes to move."""
+
+    level = Level.WARNING
+    sentence = "Not enough free space to compact segment {segment} (required: {size} bytes), it was left as it is."
+    segment: int
+    size: int
+
+
 class HintsDamaged(Event):
     """The hints are missing or do not hold; they are rebuilt from the segments."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-from ..errors import FileExists, FileMissing, NoSpace, NotPermitted, StorageError
+from ..errors import FileExists, FileMissing, FileSystemQuotaExceeded, NoSpace, NotPermitted, StorageError
 from .base import Buffer, Patch, Reader, Writer
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ _ERRORS: Final = {
     errno.EPERM: NotPermitted,
     errno.EROFS: NotPermitted,
     errno.ENOSPC: NoSpace,
-    errno.EDQUOT: NoSpace,
+    errno.EDQUOT: FileSystemQuotaExceeded,
 }
 
 

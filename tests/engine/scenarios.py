@@ -84,9 +84,9 @@ def new(storages: MemoryProvider) -> Content:
     return {}
 
 
-def make_segments_small(storage: Storage) -> None:
-    """Let a segment end after 1500 bytes and a directory after 4 segments."""
-    config = storage.read("config").replace(b"= 524288000", b"= 1500").replace(b"dir = 1000", b"dir = 4")
+def make_segments_small(storage: Storage, size: int = 1500) -> None:
+    """Let a segment end after `size` bytes and a directory after 4 segments."""
+    config = storage.read("config").replace(b"= 524288000", b"= %d" % size).replace(b"dir = 1000", b"dir = 4")
     storage.replace("config", config)
 
 
