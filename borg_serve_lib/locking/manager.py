@@ -12,7 +12,7 @@ from .claims import Claims
 from .directory import LockDirectory
 from .identity import Holder, Identity
 from .owner import BorgRules, Judge, Processes
-from .rosterfile import RosterFile
+from .rosterfile import NoRoomForRoster, RosterFile
 from .waiting import Deadline
 
 READERS_PAUSE = 0.2
@@ -196,7 +196,9 @@ class FileLock(RepositoryLock):
         while True:
             self._directory.take(self._me, deadline)
             if not self._others_read():
-                self._enroll(LockMode.EXCLUSIVE)
+                # The directory keeps everybody out; that the roster names us as well is a courtesy.
+                with suppress(NoRoomForRoster):
+                    self._enroll(LockMode.EXCLUSIVE)
                 self._settle(LockMode.EXCLUSIVE)
                 return
             # Borg signs off before it looks and signs on again before it waits. We stay signed on: nothing to put back.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 
@@ -14,6 +15,10 @@ from .roster import Roster, parse_roster, render_roster
 
 _READ_LIMIT = 1 << 20
 """Bytes; some 20,000 holders. What lies beyond is not read."""
+
+
+class NoRoomForRoster(LockFailed):
+    """The disk is too full for the roster to grow."""
 
 
 class RosterFile:
@@ -45,7 +50,7 @@ class RosterFile:
         """Make the file say `roster`; an empty one has no file. Must follow a `load`.
 
         Needs no new block unless the file is new or grows past its last block (on a file system that writes in place).
-        Raises LockFailed; the file is then as it was before.
+        Raises NoRoomForRoster, LockFailed; the file is then as it was before.
         """
         try:
             if not roster:
@@ -53,7 +58,8 @@ class RosterFile:
             else:
                 self._write(render_roster(roster))
         except OSError as error:
-            raise LockFailed(self._lock_path, str(error)) from error
+            kind = NoRoomForRoster if error.errno in (errno.ENOSPC, errno.EDQUOT) else LockFailed
+            raise kind(self._lock_path, str(error)) from error
         self._parsed = (self._bytes, roster)
 
     def delete(self) -> None:
