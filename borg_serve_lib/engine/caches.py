@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from ..errors import FileIntegrityError, FileMissing, NoSpace, StorageError
+from ..errors import BorgServeError, FileIntegrityError, FileMissing, NoSpace, StorageError
 from ..format import hints as hints_format
 from ..format import integrity
 from ..format.hashindex import IndexTable
@@ -98,16 +98,20 @@ class CacheFiles:
         try:
             self._write_beside(transaction, index, hints)
         except NoSpace as error:
-            from ..events.maintenance import OldIndexGaveWay
-
-            index.move_to_memory()
-            self._remove_all()
-            self._reporter.report(OldIndexGaveWay(str(error)))
+            self.give_way(index, error)
             try:
                 self._write_beside(transaction, index, hints)
             except NoSpace:
                 self._remove_all()
                 raise
+
+    def give_way(self, index: ObjectIndex, cause: BorgServeError) -> None:
+        """Take `index` into memory and remove all cache files for the room they have."""
+        from ..events.maintenance import OldIndexGaveWay
+
+        index.move_to_memory()
+        self._remove_all()
+        self._reporter.report(OldIndexGaveWay(str(cause)))
 
     def _write_beside(self, transaction: int, index: ObjectIndex, hints: Hints) -> None:
         storage = self._storage
@@ -163,6 +167,9 @@ class CacheFiles:
         self._remove(lambda name: not name.endswith(f".{transaction}"))
 
     def _remove_all(self) -> None:
+        # Native borg fails over an index that is behind and has no hints; without an index it replays all segments.
+        self._remove(lambda name: name.startswith(_KINDS[0]))
+        self._storage.sync_directory()
         self._remove(lambda _: True)
 
     def _remove(self, is_unwanted: Callable[[str], bool]) -> None:

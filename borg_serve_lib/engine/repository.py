@@ -244,6 +244,8 @@ class Repository:
             return 0
 
     def _log_delete(self, object_id: bytes, segment: int, size: int, state: TransactionState) -> None:
+        if not (state.written or state.superseded):
+            self._transactions.make_room_to_begin()
         deleted_in = self._log.delete(object_id)
         state.put_superseded(object_id, segment, size)
         state.delete_logged(deleted_in)

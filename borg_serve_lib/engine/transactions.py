@@ -13,10 +13,9 @@ from ..errors import (
     InsufficientFreeSpaceError,
     NoSpace,
     NotPermitted,
-    StorageError,
 )
 from ..format import segment as segment_format
-from ..reporting import Event, Reporter
+from ..reporting import Reporter
 from ..storage.base import Storage
 from .access import WriteAccess
 from .caches import CACHE_ERRORS, CacheFiles
@@ -247,13 +246,13 @@ class Transactions:
             compact, threshold = True, 0.0
         try:
             self._access.require()
-            has_room = self._check_free_space(state, index)
+            plenty = self._has_room(state, index)
             self._report_quota()
             transaction = self._log.commit()
             state.commit_logged(transaction)
             if compact and not self._append_only:
                 transaction = self._compact(
-                    transaction, state, index, threshold, cleanup_commits=cleanup_commits, has_room=has_room
+                    transaction, state, index, threshold, cleanup_commits=cleanup_commits, plenty=plenty
                 )
             self._write_caches_if_possible(transaction, index, state)
         except (NoSpace, InsufficientFreeSpaceError) as error:
@@ -273,7 +272,7 @@ class Transactions:
         threshold: float,
         *,
         cleanup_commits: bool,
-        has_room: bool,
+        plenty: bool,
     ) -> int:
         from . import compaction
 
@@ -289,7 +288,7 @@ class Transactions:
             index,
             state,
             indexed_transaction=indexed,
-            free_space=None if has_room else self._storage.free_space,
+            free_space=None if plenty else self._storage.free_space,
             reporter=self._reporter,
         )
 
@@ -342,47 +341,36 @@ class Transactions:
 
     # --- room
 
-    def _check_free_space(self, state: TransactionState, index: ObjectIndex) -> bool:
-        """Return whether there is as much room as borg demands; for a transaction that frees room, less will do.
-
-        Raises InsufficientFreeSpaceError.
+    def make_room_to_begin(self) -> None:
+        """Let the open transaction, which begins by making something obsolete, write at all: on a disk that is full
+        to the last block, index and hints give way.
         """
-        from ..events.transactions import FreeSpaceChecked, FreeSpaceUnknown
-        from .space import least_space, required_space
+        from .space import shortage
 
-        config = self._settings.config
-        required = required_space(
-            state.hints,
+        if self.state is None or self.index is None or self.index.in_memory:
+            return
+        error = shortage(self._storage, self.state.hints, self._reporter)
+        if error is not None:
+            self.caches.give_way(self.index, error)
+
+    def _has_room(self, state: TransactionState, index: ObjectIndex) -> bool:
+        from .space import has_room
+
+        return has_room(
+            self._storage,
             self._log,
-            buckets=index.buckets,
-            additional=config.additional_free_space,
-            compacts=not self._append_only,
-            max_segment_size=config.max_segment_size,
+            self._settings.config,
+            state,
+            index,
+            append_only=self._append_only,
+            reporter=self._reporter,
         )
-        try:
-            available = self._storage.free_space()
-        except StorageError as error:
-            self._report(FreeSpaceUnknown(str(error)))
-            return True
-        if available is None:
-            return True
-        self._report(FreeSpaceChecked(required, available))
-        if available >= required:
-            return True
-        if state.shrinks:
-            required = least_space(state.hints)
-        if available < required:
-            raise InsufficientFreeSpaceError(required, available)
-        return False
 
     def _report_quota(self) -> None:
         if self._storage_quota and self.state is not None:
             from ..events.transactions import QuotaStatus
 
-            self._report(QuotaStatus(self.state.hints.storage_quota_use, self._storage_quota))
-
-    def _report(self, event: Event) -> None:
-        self._reporter.report(event)
+            self._reporter.report(QuotaStatus(self.state.hints.storage_quota_use, self._storage_quota))
 
     def close(self) -> None:
         """Let go of everything open. An open transaction stays uncommitted."""

@@ -50,10 +50,10 @@ class IndexNotWritten(Event):
 
 
 class OldIndexGaveWay(Event):
-    """There was no room for a new index beside the old one, which was removed first; the segments vouch for it."""
+    """The disk is so full that index and hints were removed to make room; they are made anew from the segments."""
 
     level = Level.WARNING
-    sentence = "No space left for a new index beside the old one: the old one was removed first ({reason})"
+    sentence = "The disk is full, index and hints were removed to make room: {reason}"
     reason: str
 
 

@@ -184,8 +184,14 @@ class MemoryStorage(Storage):
         """Bytes that may still be written, None without a limit."""
         if self.capacity is None:
             return None
-        used = sum(len(file.content) for file in {id(file): file for file in self._files.values()}.values())
-        return max(0, self.capacity - used)
+        return max(0, self.capacity - self._used())
+
+    def leave(self, free: int) -> None:
+        """Set the capacity so that `free` bytes are left."""
+        self.capacity = self._used() + free
+
+    def _used(self) -> int:
+        return sum(len(file.content) for file in {id(file): file for file in self._files.values()}.values())
 
     def _file(self, name: str) -> _File:
         if name not in self._files:

@@ -128,6 +128,17 @@ def remove(storage: MemoryStorage, *kinds: str) -> None:
     storage.sync_directory()
 
 
+def on_a_disk_with(free: int) -> Callable[[MemoryProvider], Content]:
+    """Like `stocked`, with `free` bytes left."""
+
+    def prepare(storages: MemoryProvider) -> Content:
+        wanted = stocked(storages)
+        storages.open(PATH).leave(free)
+        return wanted
+
+    return prepare
+
+
 def interrupted(storages: MemoryProvider) -> Content:
     """A transaction was cut short after some segments."""
     wanted = stocked(storages)
@@ -265,6 +276,8 @@ SCENARIOS: dict[str, Scenario] = {
     "roll back": Scenario(stocked, roll_back),
     "clean up after another": Scenario(interrupted, put_and_commit),
     "save keys": Scenario(stocked, save_keys),
+    "delete on a full disk": Scenario(on_a_disk_with(0), delete_and_compact),
+    "compact on a nearly full disk": Scenario(on_a_disk_with(40_000), compact_twice),
     "reserve nonces": Scenario(stocked, reserve_nonces, repeatable=False),
     "check": Scenario(stocked, check),
     "check in parts": Scenario(stocked, check_in_parts),

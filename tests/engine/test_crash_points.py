@@ -56,7 +56,10 @@ class Examiner:
 
     def examine(self, storages: MemoryProvider, expected: Expectation, *, creating: bool) -> None:
         """`creating`: the repository may not have come to be, or have no transaction yet."""
-        state = state_of(storages.open(PATH)) if exists(storages) else frozenset()
+        state: State = frozenset()
+        if exists(storages):
+            state = state_of(storages.open(PATH))
+            storages.open(PATH).capacity = None
         key = (state, repr(expected))
         if key in self.seen:
             return

@@ -50,18 +50,6 @@ class Disk:
             reporter=self.notes,
         )
 
-    def leave(self, free: int) -> None:
-        """Make the disk so small that `free` bytes are left."""
-        self.storage.capacity = None
-        used = (1 << 50) - self.room_on_a_disk_of(1 << 50)
-        self.storage.capacity = used + free
-
-    def room_on_a_disk_of(self, capacity: int) -> int:
-        self.storage.capacity = capacity
-        room = self.storage.room()
-        assert room is not None
-        return room
-
 
 @pytest.fixture
 def disk() -> Disk:
@@ -92,10 +80,10 @@ def used(disk: Disk) -> int:
     return sum(disk.storage.size(name) or 0 for name in disk.storage.names() if name.startswith("data/"))
 
 
-@pytest.mark.parametrize("free", [FEW_BLOCKS, 80_000, 200_000, 1 << 20])
+@pytest.mark.parametrize("free", [0, 1, 4096, FEW_BLOCKS, 80_000, 200_000, 1 << 20])
 def test_deleting_and_compacting_need_little_room(disk: Disk, free: int) -> None:
     before = used(disk)
-    disk.leave(free)
+    disk.storage.leave(free)
     repository = disk.open()
     delete_as_borg_does(repository, range(10, 50))
     compact_as_borg_does(repository)
@@ -110,7 +98,7 @@ def test_deleting_and_compacting_need_little_room(disk: Disk, free: int) -> None
 
 
 def test_what_adds_data_leaves_room_for_what_frees_it(disk: Disk) -> None:
-    disk.leave(100_000)
+    disk.storage.leave(100_000)
     repository = disk.open()
     with pytest.raises(InsufficientFreeSpaceError) as refusal:
         put_all(repository, range(60, 70))
@@ -128,7 +116,7 @@ def test_what_adds_data_leaves_room_for_what_frees_it(disk: Disk) -> None:
 
 
 def test_a_disk_that_fills_while_data_come_in_gets_its_room_back(disk: Disk) -> None:
-    disk.leave(3000)
+    disk.storage.leave(3000)
     before = used(disk)
     repository = disk.open()
     with pytest.raises(NoSpace) as refusal:
@@ -148,7 +136,7 @@ def test_what_has_no_room_to_be_compacted_waits() -> None:
     repository.commit(compact=False)
     repository.close()
     wanted = 61 - 8
-    disk.leave(26_000)
+    disk.storage.leave(26_000)
     repository = disk.open()
     compact_as_borg_does(repository)
     assert len(content(repository)) == wanted
@@ -166,7 +154,7 @@ def test_what_has_no_room_to_be_compacted_waits() -> None:
 
 
 def test_without_room_for_two_indexes_the_old_one_goes_first(disk: Disk) -> None:
-    disk.leave(FEW_BLOCKS)
+    disk.storage.leave(FEW_BLOCKS)
     repository = disk.open()
     delete_as_borg_does(repository, range(10, 50))
     assert disk.notes.of(OldIndexGaveWay)
@@ -179,7 +167,7 @@ def test_without_room_for_two_indexes_the_old_one_goes_first(disk: Disk) -> None
 @pytest.mark.parametrize("request_", [READING, WRITING, OpenRequest(exclusive=None)])
 def test_reading_needs_no_room_even_without_an_index(disk: Disk, missing: list[str], request_: OpenRequest) -> None:
     remove(disk.storage, *missing)
-    disk.leave(0)
+    disk.storage.leave(0)
     repository = disk.open(request_)
     assert len(content(repository)) == 61
     assert len(repository) == 61
@@ -188,7 +176,7 @@ def test_reading_needs_no_room_even_without_an_index(disk: Disk, missing: list[s
 
 def test_a_commit_without_room_for_its_index_is_a_commit(disk: Disk) -> None:
     remove(disk.storage, "index", "hints", "integrity")
-    disk.leave(FEW_BLOCKS)
+    disk.storage.leave(FEW_BLOCKS)
     repository = disk.open()
     delete_as_borg_does(repository, range(10, 50))
     assert disk.notes.of(IndexNotWritten)
