@@ -18,7 +18,6 @@ _BYTES_PER_SEGMENT = 10
 _SLACK = 4096
 _INDEX_COPIES = 4
 _FEW_BLOCKS = 6 * 4096
-_FEW_SEGMENTS = 10
 
 
 def free_space(storage: Storage, reporter: Reporter) -> int | None:
@@ -93,8 +92,16 @@ def required_space(
     required = index + hints_size + _SLACK + additional
     if not compacts:
         return required
-    largest_segment = max_segment_size + MAX_ENTRY_SIZE
-    if len(hints.compact) >= _FEW_SEGMENTS:
-        return required + largest_segment
-    moved = sum(size - freeable for segment, freeable in hints.compact.items() if (size := log.size(segment)))
-    return required + min(moved, largest_segment)
+    return required + _to_be_moved(hints, log, at_most=max_segment_size + MAX_ENTRY_SIZE)
+
+
+def _to_be_moved(hints: Hints, log: SegmentLog, *, at_most: int) -> int:
+    """Return the bytes compaction may have to write before it can free any. Borg demands the most, half a gigabyte,
+    wherever ten segments or more have something to free.
+    """
+    moved = 0
+    for segment, freeable in hints.compact.items():
+        moved += max(0, log.size(segment) - freeable)
+        if moved >= at_most:
+            return at_most
+    return moved

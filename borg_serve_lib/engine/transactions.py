@@ -25,6 +25,9 @@ from .quota import is_exceeded
 from .settings import Settings
 from .state import TransactionState
 
+_URGENT_THRESHOLD = 0.1
+"""What clients ask for, too, unless told otherwise."""
+
 
 class Transactions:
     """The current index of a repository and, while one is open, the transaction that changes it.
@@ -242,11 +245,12 @@ class Transactions:
             doom = self.doom
             self.rollback()
             raise doom
-        if is_exceeded(self._storage_quota, state):
-            compact, threshold = True, 0.0
         try:
             self._access.require()
             plenty = self._has_room(state, index)
+            if not compact and (not plenty or is_exceeded(self._storage_quota, state)):
+                # Where there is no room for what is obsolete it cannot wait for the client to have it removed.
+                compact, threshold = True, _URGENT_THRESHOLD
             self._report_quota()
             transaction = self._log.commit()
             state.commit_logged(transaction)

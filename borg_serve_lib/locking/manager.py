@@ -168,7 +168,16 @@ class FileLock(RepositoryLock):
         """Take a place among the readers."""
         while True:
             self._directory.take(self._me, deadline)
-            self._enroll(LockMode.SHARED)
+            try:
+                self._enroll(LockMode.SHARED)
+            except NoRoomForRoster as full:
+                # With the disk full to the last block, a reader can only be alone.
+                self._directory.give_back()
+                try:
+                    self._seize(deadline)
+                except LockTimeout:
+                    raise full from None
+                return
             try:
                 self._directory.give_back()
             except (NotLocked, NotMyLock) as broken:  # and our entry may have gone with it

@@ -154,9 +154,9 @@ def test_what_has_no_room_to_be_compacted_waits() -> None:
 
 
 def test_without_room_for_two_indexes_the_old_one_goes_first(disk: Disk) -> None:
-    disk.storage.leave(FEW_BLOCKS)
+    disk.storage.leave(33_000)
     repository = disk.open()
-    delete_as_borg_does(repository, range(10, 50))
+    delete_as_borg_does(repository, range(10, 11))
     assert disk.notes.of(OldIndexGaveWay)
     assert not disk.notes.of(IndexNotWritten)
     repository.close()

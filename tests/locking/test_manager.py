@@ -594,6 +594,20 @@ def test_a_full_disk_while_writing_the_roster_keeps_every_readers_place(
     assert lock_files(repo) == ([] if step == "upgrade" else ["lock.roster"])
 
 
+def test_a_reader_without_room_in_the_roster_is_alone(disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    lock = lock_of(disk, repo, 5)
+    lock.acquire(SHARED, 0)
+    assert lock.mode is EXCLUSIVE
+    with pytest.raises(LockTimeout):
+        lock_of(disk, repo, 6).acquire(SHARED, 0)
+    lock.release()
+    assert lock_files(repo) == []
+
+
 def test_the_roster_is_readable_at_every_moment_while_it_is_rewritten(
     disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
