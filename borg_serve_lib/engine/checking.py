@@ -23,6 +23,7 @@ from ..format import segment as segment_format
 from ..reporting import Reporter
 from .index import ObjectIndex
 from .log import SegmentLog
+from .parallel import in_order, usable_cores
 from .progress import ProgressMeter
 from .recovery import apply_segment
 from .settings import Settings
@@ -56,6 +57,7 @@ class Check:
         self._files = files
         self._repair = repair
         self._deadline = deadline
+        self._threads = usable_cores()
         self.errors = False
         self.rebuilt = ObjectIndex.empty()
         self.state = TransactionState.empty()
@@ -83,15 +85,17 @@ class Check:
         meter = ProgressMeter(
             self._files.reporter, "repository.check", "Checking segments {:3.1f}%", total=len(segments), step=0.1
         )
+        verified = in_order(self._verify, segments, self._threads)
         try:
-            for segment in segments:
+            for segment, outcome in verified:
                 meter.advance()
-                self._check_segment(segment)
+                self._check_segment(segment, outcome)
                 if self._deadline is not None and self._deadline():
                     self.note(f"finished partial segment check, last segment checked is {segment}")
                     self._store_last_checked(segment)
                     return
         finally:
+            verified.close()
             meter.finish()
         last = self._files.log.last_segment()  # borg names the last one there is, committed or not
         self.note(f"finished segment check at segment {-1 if last is None else last}")
@@ -110,27 +114,31 @@ class Check:
         if self._files.settings.config.last_segment_checked != segment:
             self._files.settings.change_config(lambda config: setattr(config, "last_segment_checked", segment))
 
-    def _check_segment(self, segment: int) -> None:
+    def _check_segment(self, segment: int, outcome: bytearray | IntegrityError) -> None:
         self._files.reporter.report(CheckDetail(f"checking segment file {self._file_name(segment)}..."))
-        entries = self._verified_entries(segment)
-        if entries is None and self._repair:
-            self.note(f"attempting to recover {self._file_name(segment)}")
-            self._recover_segment(segment)
-            entries = self._verified_entries(segment)
+        if isinstance(outcome, IntegrityError):
+            self.found(str(outcome))
+            if self._repair:
+                self.note(f"attempting to recover {self._file_name(segment)}")
+                self._recover_segment(segment)
+                outcome = self._verify(segment)
         if self._deadline is None:
-            kept = _ENTRY.iter_unpack(entries or b"")
+            kept = _ENTRY.iter_unpack(b"" if isinstance(outcome, IntegrityError) else outcome)
             apply_segment(segment, kept, self._files.log, self.rebuilt, self.state)
 
-    def _verified_entries(self, segment: int) -> bytearray | None:
-        """Return all entries of a segment, packed; or None, and tell the finding, when any of it is damaged."""
+    def _verify(self, segment: int) -> bytearray | IntegrityError:
+        """Return all entries of a segment, packed, or what is wrong with it. In any thread.
+
+        The error goes back as a value: it is a finding, not the end of the check.
+        """
         packed = bytearray()
+        pack = _ENTRY.pack
         try:
             with self._files.log.source(segment) as source:
-                for tag, object_id, offset, size, _ in segment_format.entries(source, segment):
-                    packed += _ENTRY.pack(tag, object_id, offset, size)
+                for tag, object_id, offset, size, _ in segment_format.entries(source, segment, with_data=False):
+                    packed += pack(tag, object_id, offset, size)
         except IntegrityError as error:
-            self.found(str(error))
-            return None
+            return error
         return packed
 
     def _recover_segment(self, segment: int) -> None:

@@ -32,10 +32,8 @@ def replay(
         for segment in segments:
             meter.advance()
             with log.source(segment) as source:
-                entries = (
-                    (tag, key, offset, size) for tag, key, offset, size, _ in segment_format.entries(source, segment)
-                )
-                apply_segment(segment, entries, log, index, state)
+                entries = segment_format.entries(source, segment, with_data=False)
+                apply_segment(segment, (entry[:4] for entry in entries), log, index, state)
     finally:
         meter.finish()
 

@@ -39,6 +39,7 @@ _WINDOW: Final = 1 << 20
 """Bytes read at once; an entry larger than this is read alone."""
 
 _HEAD_WINDOW: Final = 1 << 14
+_NO_DATA: Final = memoryview(b"")
 
 
 class _Window:
@@ -53,17 +54,19 @@ class _Window:
     def load(self, offset: int, least: int) -> None:
         """Read on from `offset`: at least `least` bytes, if the file has them."""
         kept = self.data[offset - self.begin :] if self.begin <= offset < self.begin + len(self.data) else b""
+        self.data = b""  # not beside the next one in memory: an entry can be large
         wanted = max(self._length, least) - len(kept)
         self.data = kept + self._source.read_at(offset + len(kept), wanted)
         self.begin = offset
 
 
 def entries(
-    source: Source, segment: int, start: int = 0, *, window: int = _WINDOW
+    source: Source, segment: int, start: int = 0, *, window: int = _WINDOW, with_data: bool = True
 ) -> Iterator[tuple[int, bytes, int, int, memoryview]]:
     """Yield (tag, object id, offset, size, data) of all entries from offset `start`, each checked by its CRC.
 
-    The id of a COMMIT is b''. The data are valid until the next step. From 0 on the magic is checked as well.
+    The id of a COMMIT is b''. The data are valid until the next step, and empty unless `with_data`. From 0 on the
+    magic is checked as well.
     Raises IntegrityError at the first damage (section 4.3, iterating); memory stays at `window` and one entry.
     """
     part = _Window(source, window)
@@ -91,7 +94,11 @@ def entries(
         view = memoryview(part.data)[index : index + size]
         if crc32(view[4:]) != crc:
             raise IntegrityError(f"Segment entry checksum mismatch {place(segment, offset)}")
-        yield tag, _object_id(tag, size, view, segment, offset), offset, size, view[PUT_HEADER_SIZE:]
+        object_id = _object_id(tag, size, view, segment, offset)
+        data = view[PUT_HEADER_SIZE:] if with_data else _NO_DATA
+        del view
+        yield tag, object_id, offset, size, data
+        del data
         offset += size
 
 
@@ -160,7 +167,7 @@ def is_committed(source: Source, segment: int) -> bool:
         return False
     committed = False
     try:
-        for tag, *_ in entries(source, segment):
+        for tag, *_ in entries(source, segment, with_data=False):
             if committed and tag != COMMIT:
                 return False
             committed = tag == COMMIT

@@ -1,0 +1,50 @@
+"""Work on many things in as many threads as there are cores, with the results in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+_MOST_THREADS = 8
+"""More would not read a disk any faster, and each holds what it has read."""
+
+
+def usable_cores() -> int:
+    """Return how many threads are worth having: the cores this process may use, within reason."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        cores = os.cpu_count() or 1
+    return min(cores, _MOST_THREADS)
+
+
+def in_order(
+    work: Callable[[_Item], _Result], items: Sequence[_Item], threads: int
+) -> Generator[tuple[_Item, _Result], None, None]:
+    """Yield each item with what `work` makes of it, in the order of `items`; what `work` raises is raised at its turn.
+
+    At most `threads` + 1 results are there at once. Closing the iterator waits for what has begun and begins no more.
+    """
+    if threads < 2 or len(items) < 2:
+        for item in items:
+            yield item, work(item)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(threads)
+    try:
+        waiting = iter(items)
+        begun = deque((item, pool.submit(work, item)) for item in islice(waiting, threads + 1))
+        while begun:
+            item, future = begun.popleft()
+            result = future.result()
+            begun.extend((following, pool.submit(work, following)) for following in islice(waiting, 1))
+            yield item, result
+    finally:
+        pool.shutdown(cancel_futures=True)
