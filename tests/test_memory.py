@@ -1,4 +1,4 @@
-"""What a server needs beyond its start does not grow with the repository. `benchmarks/memory.py` measures it at 2 GB."""
+"""What a server needs beyond its start does not grow with the repository (benchmarks/memory.py: at 2 GB, too)."""
 
 from __future__ import annotations
 
