@@ -153,7 +153,7 @@ class Check:
     def compare_index(self, committed: ObjectIndex | None) -> None:
         """Compare the index on disk, if it could be read, with the one gathered from the segments."""
         self.note("Starting repository index check")
-        if self._repair or committed is None or not len(committed):
+        if committed is None or not len(committed):
             return
         if len(committed) == len(self.rebuilt):
             self.note("Index object count match.")
@@ -161,8 +161,17 @@ class Check:
             self.found("Index object count mismatch.")
             self.found(f"committed index: {len(committed)} objects")
             self.found(f"rebuilt index:   {len(self.rebuilt)} objects")
+        self._find_missing_segments(committed)
         for difference in _differences(committed, self.rebuilt):
             self.found(difference)
+
+    def _find_missing_segments(self, committed: ObjectIndex) -> None:
+        objects: dict[int, int] = {}
+        for _, segment, _ in committed.items():
+            objects[segment] = objects.get(segment, 0) + 1
+        for segment, count in sorted(objects.items()):
+            if not self._files.log.size(segment):
+                self.found(f"Segment file {self._file_name(segment)} is missing, and with it {count} object(s)")
 
 
 def _differences(committed: ObjectIndex, rebuilt: ObjectIndex) -> Iterator[str]:

@@ -30,6 +30,7 @@ from borg_serve_lib.errors import (
 from borg_serve_lib.events.transactions import UncommittedSegmentsRemoved
 from borg_serve_lib.limits import MANIFEST_ID, MAX_DATA_SIZE
 from borg_serve_lib.locking.memory import MemoryLockManager
+from borg_serve_lib.reporting import Level
 from tests.engine.support import READING, WRITING, Notes, content, created, identity, opened
 
 
@@ -354,6 +355,28 @@ def test_a_missing_segment_is_an_error_of_the_object_and_a_finding_of_check(path
     repository.commit(compact=False)
     assert repository.check()
     repository.close()
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_a_missing_segment_is_named_by_check_and_by_repair(path: Path, repair: bool) -> None:
+    repository = created(path)
+    repository.put(identity(1), b"one")
+    repository.put(identity(2), b"two")
+    repository.commit(compact=False)
+    repository.put(identity(3), b"three")
+    repository.commit(compact=False)
+    repository.close()
+    (path / "data/0/0").unlink()
+    notes = Notes()
+    repository = opened(path, reporter=notes)
+    assert repository.check(repair=repair) is repair
+    repository.close()
+    assert f"Segment file {path}/data/0/0 is missing, and with it 2 object(s)" in notes.lines(Level.ERROR)
+    if repair:
+        repository = opened(path)
+        assert repository.check()
+        assert content(repository) == {identity(3): b"three"}
+        repository.close()
 
 
 # --- quota, append-only, rights of the session

@@ -33,6 +33,10 @@ OUR_TRANSACTION = {"garbage-integrity": 18}
 # made; with compaction (1.1) that lost data. We take the transaction again (spec sections 14 and 22, rule 10).
 OUR_REPAIRED_TRANSACTION = {"corrupt-index": 18, "integrity-without-header-digest": 18, "garbage-integrity": 18}
 
+# borg's repair does not look at the index that it is about to replace; ours says what it finds (a missing segment shows
+# nowhere else).
+OUR_REPAIR_FINDINGS = {"index-wrong-count": ["Index object count mismatch."]}
+
 PLAIN_IDS = "plain-1.4.5"
 
 
@@ -109,6 +113,8 @@ def test_repair_leaves_what_borg_left(name: str, tmp_path: Path) -> None:
     repository.close()
     said = [line.replace(str(path), "REPO") for line in notes.lines()]
     last = lines(wanted["cli_repair"]["out"], OUR_REPAIRED_TRANSACTION.get(name))
+    if name in OUR_REPAIR_FINDINGS:
+        last = [*last[:-1], *OUR_REPAIR_FINDINGS[name], "Finished full repository check, errors found and repaired."]
     assert [line for line in said if line in last] == last
     after = wanted["after_repair"]
     repository = opened(path, READING)
