@@ -74,6 +74,20 @@ class CacheFiles:
         hints.without_later_segments(transaction)
         return hints
 
+    def vouched_segments(self, transaction: int, *, after: int) -> set[int]:
+        """Return the segments above `after` in which index.N has objects.
+
+        Raises FileIntegrityError or StorageError unless index.N is what its digests in integrity.N say.
+        """
+        if self._integrity(transaction).index is None:
+            raise FileIntegrityError(f"index.{transaction}: nothing vouches for it")
+        index = self.open_index(transaction)
+        try:
+            index.verify()
+            return {segment for _, segment, _ in index.items() if segment > after}
+        finally:
+            index.close()
+
     def _integrity(self, transaction: int) -> integrity.IntegrityData:
         """Return what integrity.N vouches for; a missing one vouches for nothing and forbids nothing."""
         try:

@@ -212,10 +212,13 @@ def check_repository(
     if repair:
         log.remove_after(transaction)
     check.check_segments(transaction)
-    if repair and log.last_commit() is None:
-        check.found(f"Adding commit tag to segment {transaction}")
-        log.continue_at(transaction + 1)
-        transaction = log.commit()
+    if deadline is None and log.last_commit() != transaction:
+        if repair:
+            check.found(f"Adding commit tag to segment {transaction}")
+            log.continue_at(transaction + 1)
+            transaction = log.commit()
+        elif transactions.damaged_commit is not None:
+            check.found(f"Segment {transaction} does not end with a commit")
     if deadline is None:
         check.compare_index(committed)
     if repair:
@@ -240,7 +243,9 @@ def _committed(
         committed = transactions.verified_index()
     except BorgServeError as error:
         reporter.report(CheckDetail(f"Failed to read committed index ({error})"))
-    transaction = log.last_commit()
+    transaction = transactions.damaged_commit
+    if transaction is None:
+        transaction = log.last_commit()
     if transaction is None:
         reporter.report(CheckDetail("No segments transaction found"))
         transaction = transactions.caches.index_transaction()

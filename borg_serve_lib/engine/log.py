@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..buffers import Buffer
-from ..errors import FileMissing
+from ..errors import FileMissing, InvalidRepositoryConfig
 from ..format import entry as entries_format
 from ..format import segment as segment_format
 from ..limits import MANIFEST_ID
@@ -66,7 +66,13 @@ class SegmentLog:
 
     def _files(self, directory: int) -> list[int]:
         names = self._storage.entries(f"data/{directory}")
-        return sorted(int(entry.name) for entry in names if not entry.is_directory and entry.name.isdecimal())
+        files = sorted(int(entry.name) for entry in names if not entry.is_directory and entry.name.isdecimal())
+        for segment in files[:1] + files[-1:]:
+            if segment // self._segments_per_dir != directory:
+                # Or each would be looked for where it is not, and a repair would find it missing.
+                reason = f"segments_per_dir = {self._segments_per_dir}, but segment {segment} is in data/{directory}"
+                raise InvalidRepositoryConfig(self._storage.location, reason)
+        return files
 
     def last_segment(self) -> int | None:
         """Return the highest segment number, or None when there is no segment."""

@@ -82,6 +82,22 @@ class IntegrityDataUnusable(Event):
     reason: str
 
 
+class CommitDamaged(Event):
+    """The COMMIT of the last transaction is damaged, but index and integrity data prove that it was committed."""
+
+    level = Level.WARNING
+    sentence = "The COMMIT in segment {segment} is damaged, but the index proves that the transaction was committed."
+    segment: int
+
+
+class CommitRestored(Event):
+    """A damaged COMMIT was written anew."""
+
+    level = Level.WARNING
+    sentence = "The COMMIT in segment {segment} was written anew."
+    segment: int
+
+
 class TransactionsLost(Event):
     """The index speaks of a later transaction than the last one the segments hold whole."""
 

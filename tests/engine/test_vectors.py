@@ -12,6 +12,7 @@ from borg_serve_lib.engine.caches import CacheFiles
 from borg_serve_lib.engine.log import SegmentLog
 from borg_serve_lib.engine.repository import Repository
 from borg_serve_lib.errors import BorgServeError, InvalidArgument
+from borg_serve_lib.events.maintenance import TransactionsLost
 from borg_serve_lib.format.config import RepositoryConfig
 from borg_serve_lib.locking.identity import Identity
 from borg_serve_lib.locking.manager import FileLockManager
@@ -37,6 +38,10 @@ OUR_REPAIRED_TRANSACTION = {"corrupt-index": 18, "integrity-without-header-diges
 # nowhere else).
 OUR_REPAIR_FINDINGS = {"index-wrong-count": ["Index object count mismatch."]}
 
+# borg forgets a committed transaction whose COMMIT has rotted, and the next writer deletes it (spec section 10); index
+# and integrity data prove that it was committed, and we keep it.
+KEPT_BY_US = "damaged-last-commit"
+
 PLAIN_IDS = "plain-1.4.5"
 
 
@@ -57,7 +62,7 @@ def readable(repository: Repository) -> tuple[dict[bytes, bytes], list[str]]:
     return objects, unreadable
 
 
-@pytest.mark.parametrize("name", sorted(set(vectors.names()) - LOCKED - REFUSED))
+@pytest.mark.parametrize("name", sorted(set(vectors.names()) - LOCKED - REFUSED - {KEPT_BY_US}))
 def test_opening_and_listing_gives_what_borg_gave(name: str, tmp_path: Path) -> None:
     path = vectors.unpack(name, tmp_path)
     wanted = vectors.expected(name)["open_list"]
@@ -87,7 +92,7 @@ def lines(said_by_borg: list[str], our_transaction: int | None) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", sorted(set(vectors.names()) - LOCKED - REFUSED))
+@pytest.mark.parametrize("name", sorted(set(vectors.names()) - LOCKED - REFUSED - {KEPT_BY_US}))
 def test_check_says_what_borg_said(name: str, tmp_path: Path) -> None:
     path = vectors.unpack(name, tmp_path)
     wanted = vectors.expected(name)["cli_check"]
@@ -103,7 +108,7 @@ def test_check_says_what_borg_said(name: str, tmp_path: Path) -> None:
         assert "Repository index missing or corrupted" in said[1]
 
 
-@pytest.mark.parametrize("name", sorted(set(vectors.names()) - LOCKED - REFUSED - {"append-only-1.4.5"}))
+@pytest.mark.parametrize("name", sorted(set(vectors.names()) - LOCKED - REFUSED - {KEPT_BY_US, "append-only-1.4.5"}))
 def test_repair_leaves_what_borg_left(name: str, tmp_path: Path) -> None:
     path = vectors.unpack(name, tmp_path)
     wanted = vectors.expected(name)
@@ -129,6 +134,52 @@ def test_repair_leaves_what_borg_left(name: str, tmp_path: Path) -> None:
     repository = opened(path, WRITING)
     assert repository.check()
     repository.close()
+
+
+def kept(path: Path) -> tuple[int, str, str]:
+    repository = opened(path, READING)
+    objects = content(repository)
+    repository.close()
+    return len(objects), vectors.ids_digest(list(objects)), vectors.content_digest(objects)
+
+
+def test_a_transaction_whose_commit_is_damaged_is_kept(tmp_path: Path) -> None:
+    path = vectors.unpack(KEPT_BY_US, tmp_path)
+    wanted = vectors.expected(PLAIN_IDS)["open_list"]
+    everything = (wanted["objects"], wanted["ids_sha256"], wanted["content_sha256"])
+    assert kept(path) == everything
+    assert state_on_disk(path) == (17, wanted["segments"])
+    notes = Notes()
+    repository = opened(path, WRITING, reporter=notes)
+    assert not repository.check()
+    assert any("[segment 17, offset 8]" in line for line in notes.lines(Level.ERROR))
+    repository.close()
+    repository = opened(path, WRITING)
+    repository.put(bytes(32), repository.get(bytes(32)))
+    repository.commit(compact=False)
+    assert repository.check()
+    repository.close()
+    assert kept(path) == everything
+
+
+def test_a_repair_restores_a_damaged_commit(tmp_path: Path) -> None:
+    path = vectors.unpack(KEPT_BY_US, tmp_path)
+    wanted = vectors.expected(PLAIN_IDS)["open_list"]
+    repository = opened(path, WRITING)
+    assert repository.check(repair=True)
+    assert repository.check()
+    repository.close()
+    assert kept(path) == (wanted["objects"], wanted["ids_sha256"], wanted["content_sha256"])
+
+
+def test_without_integrity_data_a_damaged_commit_is_none(tmp_path: Path) -> None:
+    path = vectors.unpack(KEPT_BY_US, tmp_path)
+    (path / "integrity.17").unlink()
+    notes = Notes()
+    repository = opened(path, READING, reporter=notes)
+    assert len(repository.list()) == vectors.expected(KEPT_BY_US)["open_list"]["objects"]
+    repository.close()
+    assert notes.of(TransactionsLost)
 
 
 def test_a_repository_of_attic_is_refused_by_name(tmp_path: Path) -> None:
