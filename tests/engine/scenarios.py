@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from functools import cache
 
 import attrs
 
@@ -53,6 +55,17 @@ class Scenario:
     run: Callable[[Repository, Story], None]
     request: OpenRequest = WRITING
     repeatable: bool = True
+
+    def begin(self) -> tuple[MemoryProvider, Content]:
+        """Return the state to begin with and what is in it; prepared once, and copied ever after."""
+        storages, wanted = pickle.loads(_prepared(self.prepare))
+        return storages, wanted
+
+
+@cache
+def _prepared(prepare: Callable[[MemoryProvider], Content]) -> bytes:
+    storages = MemoryProvider()
+    return pickle.dumps((storages, prepare(storages)))
 
 
 def session(

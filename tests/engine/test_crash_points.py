@@ -146,8 +146,8 @@ def examiner(clients: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
 
 def play(scenario: Scenario, faults: Faults) -> tuple[MemoryProvider, Story, BaseException | None]:
     """Run a scenario into its fault; return the storage, how far it came, and what ended it."""
-    storages = MemoryProvider()
-    story = Story(scenario.prepare(storages))
+    storages, begun_with = scenario.begin()
+    story = Story(begun_with)
     ended: BaseException | None = None
     repository = None
     try:
@@ -221,8 +221,8 @@ def test_a_repair_that_was_stopped_can_be_begun_again(examiner: Examiner, record
 def test_after_an_error_the_same_session_can_try_again(name: str, record_property: Record) -> None:
     scenario, tried = SCENARIOS[name], 0
     for at, error in itertools.product(range(1, steps_of(scenario) + 1), ERRORS):
-        storages = MemoryProvider()
-        story = Story(scenario.prepare(storages))
+        storages, begun_with = scenario.begin()
+        story = Story(begun_with)
         repository = session(FaultyProvider(storages, Faults(at=at, error=error)), scenario.request)
         try:
             scenario.run(repository, story)
@@ -241,8 +241,7 @@ def test_after_an_error_the_same_session_can_try_again(name: str, record_propert
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_writes_that_are_cut_short_change_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scenario = SCENARIOS[name]
-    storages = MemoryProvider()
-    begun_with = scenario.prepare(storages)
+    storages, begun_with = scenario.begin()
     state = state_of(storages.open(PATH)) if exists(storages) else None
     write, states = os.write, []
     for limit in (None, 1, 7):
