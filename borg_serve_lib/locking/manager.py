@@ -12,6 +12,7 @@ from .claims import Claims
 from .directory import LockDirectory
 from .identity import Holder, Identity
 from .owner import BorgRules, Judge, Processes
+from .precedence import LONGEST_COURTESY, WaitingWriters
 from .rosterfile import NoRoomForRoster, RosterFile
 from .waiting import Deadline
 
@@ -103,6 +104,7 @@ class FileLock(RepositoryLock):
         self._reporter = _OncePerWait(reporter)
         self._directory = LockDirectory(self._path, judge, self._reporter, claims)
         self._roster = RosterFile(self._path, judge, self._reporter)
+        self._waiting = WaitingWriters(repository, judge)
         self._claims = claims
         self._me = Holder("", 0, 0)
         self._dirty = False  # the step that is being taken may have changed the roster
@@ -166,6 +168,7 @@ class FileLock(RepositoryLock):
 
     def _sign_on(self, deadline: Deadline) -> None:
         """Take a place among the readers."""
+        self._waiting.let_pass(self._me, deadline.part(0.5, LONGEST_COURTESY))
         while True:
             self._directory.take(self._me, deadline)
             try:
@@ -213,7 +216,11 @@ class FileLock(RepositoryLock):
             # Borg signs off before it looks and signs on again before it waits. We stay signed on: nothing to put back.
             with suppress(NotLocked, NotMyLock):
                 self._directory.give_back()
-            self._wait_for_readers(deadline)
+            try:
+                self._waiting.queue_up(self._me)
+                self._wait_for_readers(deadline)
+            finally:
+                self._waiting.leave()
 
     def _wait_for_readers(self, deadline: Deadline) -> None:
         """Wait until a look at the roster shows no other readers: without the directory, so as not to be in their way.
@@ -250,6 +257,7 @@ class FileLock(RepositoryLock):
     def _settle(self, mode: LockMode) -> None:
         """Note that the lock is held as `mode` now and the disk agrees, or never will."""
         self.mode = mode
+        self._waiting.leave()
         if mode is not LockMode.SHARED:
             self._claims.sign_off(self._path, self)
 

@@ -34,6 +34,11 @@ class Deadline:
         self._end = None if wait is None else clock() + wait
         self._rhythm = rhythm
 
+    def part(self, fraction: float, longest: float) -> Deadline:
+        """Return a deadline after `fraction` of the time that is left, `longest` seconds at most."""
+        left = longest if self._end is None else max(0.0, self._end - self._clock()) * fraction
+        return Deadline(min(left, longest), self._clock, self._sleep)
+
     def passed(self) -> bool:
         """Return whether the time is over."""
         return self._end is not None and self._clock() >= self._end

@@ -139,7 +139,7 @@ def test_waiting_writes_nothing_after_the_first_look(disk: Disk, repo: Path, hel
     with pytest.raises(LockTimeout):
         lock_of(disk, repo, 5).acquire(EXCLUSIVE, 10)
     assert len(changes) >= 50
-    assert set(changes) == {repo.stat().st_mtime_ns}
+    assert len(set(changes)) == 1
     assert lock_files(repo) == before
 
 

@@ -1,0 +1,65 @@
+"""Writers that wait for readers are let through: new readers hold back a little. Borg lets a stream of readers starve
+a writer; its clients take no notice of the file by which ours find each other.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from .identity import Holder, parse_lock_name
+from .owner import Judge
+from .waiting import Deadline
+
+LONGEST_COURTESY = 10.0
+"""Seconds that a reader holds back at most; never more than half of what it would wait for a lock."""
+
+_PREFIX = "lock.waiting."
+_PAUSE = 0.05
+
+
+class WaitingWriters:
+    """The writers that wait for readers of one repository to finish: a file `lock.waiting.<holder>` for each.
+
+    Only processes of this host are seen: of others nobody could say whether they are still waiting.
+    """
+
+    def __init__(self, repository: str, judge: Judge) -> None:
+        self._repository = repository
+        self._judge = judge
+        self._queued = ""  # the file that says that we wait
+
+    def queue_up(self, holder: Holder) -> None:
+        """Let `holder` count as waiting, as far as the disk allows it."""
+        self._queued = f"{self._repository}/{_PREFIX}{holder.lock_name}"
+        with suppress(OSError):
+            os.close(os.open(self._queued, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+
+    def leave(self) -> None:
+        """Wait no longer."""
+        if self._queued:
+            with suppress(OSError):
+                os.unlink(self._queued)
+            self._queued = ""
+
+    def let_pass(self, reader: Holder, deadline: Deadline) -> None:
+        """Return when no writer is waiting any more, or `deadline` has passed."""
+        while not deadline.passed() and self._any(reader.host):
+            deadline.pause(_PAUSE)
+
+    def _any(self, host: str) -> bool:
+        try:
+            names = [name for name in os.listdir(self._repository) if name.startswith(_PREFIX)]
+        except OSError:
+            return False
+        return any(self._is_waiting(name, host) for name in names)
+
+    def _is_waiting(self, name: str, host: str) -> bool:
+        holder = parse_lock_name(name[len(_PREFIX) :])
+        if holder is None or holder.host != host:
+            return False
+        if self._judge.is_dead(holder):
+            with suppress(OSError):
+                os.unlink(f"{self._repository}/{name}")
+            return False
+        return True

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from borg_serve_lib.errors import LockTimeout
+from borg_serve_lib.locking.base import LockMode
+from borg_serve_lib.locking.identity import Identity
+from borg_serve_lib.locking.manager import FileLock, FileLockManager
+from borg_serve_lib.reporting import Reporter
+from tests.locking.support import Disk, FakeProcesses, World
+
+WRITER, READER, LATER = 5, 6, 7
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk(World())
+
+
+def lock(disk: Disk, path: Path, pid: int, host: str = "here@1") -> FileLock:
+    return disk.manager(pid, host).lock_for(str(path))
+
+
+def waiting(path: Path) -> list[str]:
+    return [name for name in os.listdir(path) if name.startswith("lock.waiting")]
+
+
+def test_a_reader_lets_a_waiting_writer_pass(disk: Disk, tmp_path: Path) -> None:
+    reader, writer, later = (lock(disk, tmp_path, pid) for pid in (READER, WRITER, LATER))
+    reader.acquire(LockMode.SHARED, 0)
+    came: list[object] = []
+
+    def come_later() -> None:
+        disk.world.after(0.3, reader.release)
+        later.acquire(LockMode.SHARED, 1)
+        came.extend([disk.world.now, waiting(tmp_path)])
+        later.release()
+
+    disk.world.after(0.5, come_later)
+    begun = disk.world.now
+    writer.acquire(LockMode.EXCLUSIVE, 60)
+    assert came == [pytest.approx(begun + 1.0, abs=0.3), [f"lock.waiting.here@1.{WRITER}-0"]]
+    assert waiting(tmp_path) == []
+    writer.release()
+
+
+def test_a_reader_holds_back_for_half_its_time_and_not_for_ever(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / f"lock.waiting.here@1.{WRITER}-0").touch()
+    for wait, courtesy in ((0, 0.0), (1, 0.5), (8, 4.0), (100, 10.0), (None, 10.0)):
+        begun = disk.world.now
+        reader = lock(disk, tmp_path, READER)
+        reader.acquire(LockMode.SHARED, wait)
+        assert disk.world.now - begun == pytest.approx(courtesy, abs=0.06)
+        reader.release()
+
+
+@pytest.mark.parametrize("name", ["there@2.5-0", "here@1.66-0", "nonsense", ""])
+def test_nobody_holds_back_for_strangers_the_dead_and_nonsense(disk: Disk, tmp_path: Path, name: str) -> None:
+    disk.processes.dead.add(66)
+    (tmp_path / f"lock.waiting.{name}").touch()
+    reader = lock(disk, tmp_path, READER)
+    begun = disk.world.now
+    reader.acquire(LockMode.SHARED, 60)
+    assert disk.world.now == begun
+    reader.release()
+    assert (waiting(tmp_path) == []) is (name == "here@1.66-0")
+
+
+def test_a_writer_that_gives_up_is_waiting_no_longer(disk: Disk, tmp_path: Path) -> None:
+    reader, writer = lock(disk, tmp_path, READER), lock(disk, tmp_path, WRITER)
+    reader.acquire(LockMode.SHARED, 0)
+    with pytest.raises(LockTimeout):
+        writer.acquire(LockMode.EXCLUSIVE, 1)
+    assert waiting(tmp_path) == []
+    reader.release()
+
+
+def test_a_stream_of_readers_does_not_starve_a_writer(tmp_path: Path) -> None:
+    """Four readers, of which there is always one: without courtesy the writer would never see the repository free."""
+    ended = threading.Event()
+
+    def manager(pid: int) -> FileLockManager:
+        return FileLockManager(
+            Identity("here@1", pid=lambda: pid),
+            processes=FakeProcesses(),
+            clock=time.monotonic,
+            sleep=time.sleep,
+            reporter=Reporter(),
+        )
+
+    def read(number: int) -> None:
+        time.sleep(number * 0.1)
+        while not ended.is_set():
+            with manager(number).shared(str(tmp_path), wait=8):
+                ended.wait(0.4)
+
+    readers = [threading.Thread(target=read, args=(number,)) for number in range(1, 5)]
+    for reader in readers:
+        reader.start()
+    time.sleep(0.6)
+    try:
+        with manager(WRITER).exclusive(str(tmp_path), wait=20):
+            pass
+    finally:
+        ended.set()
+        for reader in readers:
+            reader.join()
+    assert waiting(tmp_path) == []
