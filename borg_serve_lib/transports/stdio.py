@@ -6,6 +6,9 @@ Signals. TERM and HUP raise SessionEnded wherever the session is, in a call too:
 never come free. That does no more harm than a crash, which the engine is built to survive at every point, and less: on
 its way out the exception lets the lock be given back. It is raised once; from then on, and once the session has ended
 by itself, signals are held back until the lock is free.
+
+A client that goes away without a word is noticed in the same way: an alarm looks once a second whether anybody is left
+to read the replies, and ends a check, a compaction or the waiting for a lock that nobody wants any more.
 """
 
 from __future__ import annotations
@@ -33,6 +36,9 @@ _F_SETPIPE_SZ = 1031
 
 _PEER_GONE = 2
 _SIGNALLED = 128
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at whether the client is still there."""
+
 _ONE_KEYSTROKE = 0.02
 """Seconds within which interrupts count as one: a terminal's and the one a client passes on (spec: section 5.7)."""
 
@@ -45,6 +51,10 @@ class SessionEnded(BaseException):
         self.signum = signum
 
 
+class ClientVanished(BaseException):
+    """Nobody is there to read the replies any more, noticed in the midst of a call."""
+
+
 class _PeerGone(Exception):
     """Nobody is at the other end any more; whatever is to be told, nobody reads it."""
 
@@ -53,8 +63,9 @@ def serve_stdio(connection: Connection, *, stdin: int, stdout: int, stderr: int 
     """Serve `connection` until the client goes away or a signal comes; return the exit code for the process.
 
     TERM and HUP end the session, with 128 + signal; the first INT is ignored, since a terminal sends it to a client's
-    local server too. The repository is closed and its lock given back in all cases; the signal handlers found are put
-    back. `stderr`: where the connection's log goes; only looked at, so that a log nobody reads cannot hold up the end.
+    local server too. ALRM and the interval timer serve to notice a client that vanished. The repository is closed and
+    its lock given back in all cases; timer and signal handlers found are put back. `stderr`: where the connection's log
+    goes; only looked at, so that a log nobody reads cannot hold up the end.
     """
     _enlarge_pipe(stdin)
     _enlarge_pipe(stdout)
@@ -64,13 +75,13 @@ def serve_stdio(connection: Connection, *, stdin: int, stdout: int, stderr: int 
         if _takes_a_line(stderr):
             connection.interrupted(signal.Signals(end.signum).name)
         return _SIGNALLED + end.signum
-    except _PeerGone:
+    except (_PeerGone, ClientVanished):
         return connection.exit_code or _PEER_GONE
     return connection.exit_code
 
 
 def _serve_and_close(connection: Connection, stdin: int, stdout: int) -> None:
-    signals = _Signals()
+    signals = _Signals(stdout)
     try:
         try:
             signals.install()
@@ -158,6 +169,15 @@ def _takes_a_line(descriptor: int) -> bool:
     return looking.poll(0) == [(descriptor, POLLOUT)]
 
 
+def _nobody_reads(descriptor: int) -> bool:
+    """Return whether the other end of a pipe or socket is closed."""
+    from select import POLLERR, POLLHUP, poll
+
+    looking = poll()
+    looking.register(descriptor, 0)
+    return any(event & (POLLERR | POLLHUP) for _, event in looking.poll(0))
+
+
 def _enlarge_pipe(descriptor: int) -> None:
     try:
         import fcntl
@@ -170,10 +190,12 @@ def _enlarge_pipe(descriptor: int) -> None:
 class _Signals:
     """The signal handlers of a session."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stdout: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stdout = stdout
         self._clock = clock
         self._interrupted_at: float | None = None
-        self._raised: SessionEnded | None = None
+        self._raised: SessionEnded | ClientVanished | None = None
+        self._timer = (0.0, 0.0)
         self._held_back = False
         self._found: dict[int, object] = {}
 
@@ -183,6 +205,8 @@ class _Signals:
             for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
                 self._found[signum] = signal.signal(signum, self._handle)
             self._found[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+            self._found[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._look)
+            self._timer = signal.setitimer(signal.ITIMER_REAL, _LOOK_EVERY, _LOOK_EVERY)
         except ValueError:
             return
 
@@ -192,6 +216,12 @@ class _Signals:
             self._raised = SessionEnded(signum)
             raise self._raised
 
+    def _look(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of handlers
+        if not self._held_back and _nobody_reads(self._stdout):
+            self._held_back = True
+            self._raised = ClientVanished()
+            raise self._raised
+
     def _is_second_interrupt(self) -> bool:
         now, first = self._clock(), self._interrupted_at
         if first is None:
@@ -199,8 +229,8 @@ class _Signals:
         return first is not None and now - first >= _ONE_KEYSTROKE
 
     def demand_none(self) -> None:
-        """Raise SessionEnded again if a signal came where exceptions get lost: in a callback of the interpreter, or
-        where another one took its place on the way out.
+        """Raise SessionEnded or ClientVanished again if it came where exceptions get lost: in a callback of the
+        interpreter, or where another one took its place on the way out.
         """
         if self._raised is not None:
             raise self._raised
@@ -210,7 +240,9 @@ class _Signals:
         self._held_back = True
 
     def put_back(self) -> None:
-        """Put the handlers back that were there before."""
+        """Put timer and handlers back that were there before."""
+        if signal.SIGALRM in self._found:
+            signal.setitimer(signal.ITIMER_REAL, *self._timer)
         for signum, handler in self._found.items():
             if handler is not None:  # one that was not set from Python cannot be
                 signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal() returned

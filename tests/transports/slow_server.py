@@ -36,7 +36,7 @@ class SlowRepository(FakeRepository):
                 time.sleep(FOREVER)
             except BaseException:  # noqa: BLE001 - as the interpreter does it in callbacks
                 return False
-        time.sleep(FOREVER)
+        time.sleep(2.5 if self.mode == "slow check" else FOREVER)
         return True
 
     def close(self) -> None:

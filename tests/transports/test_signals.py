@@ -167,6 +167,31 @@ def test_the_second_interrupt_ends_the_session() -> None:
     assert journal == ["close begins", "closed", "status 130"]
 
 
+def test_a_client_that_vanishes_ends_a_call_that_takes_long() -> None:
+    with SlowServer("") as server:
+        server.opens()
+        server.says(CHECK)
+        assert server.notes() == "check begins"
+        assert server.process.stdin
+        assert server.process.stdout
+        server.process.stdin.close()
+        server.process.stdout.close()
+        status, told, journal = server.ends()
+    assert (status, told) == (2, "")
+    assert journal == ["close begins", "closed", "status 2"]
+
+
+def test_a_client_that_only_says_no_more_still_gets_its_answers() -> None:
+    with SlowServer("slow check") as server:
+        server.opens()
+        server.says(CHECK)
+        assert server.process.stdin
+        server.process.stdin.close()
+        assert server.notes() == "check begins"
+        assert server.hears() == {b"i": 2, b"r": True}
+        assert server.ends() == (0, "", ["close begins", "closed", "status 0"])
+
+
 @pytest.fixture
 def full_pipe() -> Iterator[int]:
     """The writing end of a pipe that nobody reads and that takes no more."""
