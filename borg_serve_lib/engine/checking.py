@@ -217,7 +217,7 @@ def check_repository(
             check.found(f"Adding commit tag to segment {transaction}")
             log.continue_at(transaction + 1)
             transaction = log.commit()
-        elif transactions.damaged_commit is not None:
+        elif transactions.last_commit.damaged is not None:
             check.found(f"Segment {transaction} does not end with a commit")
     if deadline is None:
         check.compare_index(committed)
@@ -243,7 +243,7 @@ def _committed(
         committed = transactions.verified_index()
     except BorgServeError as error:
         reporter.report(CheckDetail(f"Failed to read committed index ({error})"))
-    transaction = transactions.damaged_commit
+    transaction = transactions.last_commit.damaged
     if transaction is None:
         transaction = log.last_commit()
     if transaction is None:

@@ -5,6 +5,7 @@ Source: spec, repository-format.md sections 10 to 15 and 17, rpc.md section 3.
 
 from __future__ import annotations
 
+import sys
 import time
 from itertools import islice
 
@@ -156,7 +157,7 @@ class Repository:
         """
         if limit is not None and limit < 0:
             raise InvalidArgument("limit must not be negative")
-        return list(islice(self._transactions.verified_index().ids(marker), limit))
+        return _first(self._transactions.verified_index().ids(marker), limit)
 
     def scan(self, limit: int | None = None, marker: bytes | None = None) -> ObjectIds:
         """Return at most `limit` object ids (None: all) in the order of the log, those after `marker` if given.
@@ -170,7 +171,7 @@ class Repository:
             start = self._find(marker)
             if start is None:
                 raise UnknownMarker("marker not found")
-        return list(islice(self._in_log_order(start), limit))
+        return _first(self._in_log_order(start), limit)
 
     def _in_log_order(self, start: Location | None) -> Iterator[bytes]:
         index = self._transactions.verified_index()
@@ -363,6 +364,11 @@ class Repository:
 
     def _not_found(self, object_id: bytes) -> ObjectNotFound:
         return ObjectNotFound(object_id.hex(), self.path)
+
+
+def _first(ids: Iterator[bytes], limit: int | None) -> ObjectIds:
+    # Clients may ask for more than islice can count.
+    return list(ids if limit is None else islice(ids, min(limit, sys.maxsize)))
 
 
 class _Tolerant:

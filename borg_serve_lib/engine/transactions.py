@@ -15,12 +15,12 @@ from ..errors import (
     NotPermitted,
 )
 from ..format import segment as segment_format
-from ..format.entry import COMMIT_ENTRY
 from ..reporting import Reporter
 from ..storage.base import Storage
 from .access import WriteAccess
 from .caches import CACHE_ERRORS, CacheFiles
 from .index import ObjectIndex
+from .lastcommit import LastCommit
 from .log import SegmentLog
 from .quota import is_exceeded
 from .settings import Settings
@@ -34,7 +34,7 @@ class Transactions:
     """The current index of a repository and, while one is open, the transaction that changes it.
 
     `state` is None while no transaction is open. `doom` is the error that made the open transaction impossible to
-    commit, or None. `damaged_commit`: the segment of the last COMMIT if that is damaged.
+    commit, or None.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Transactions:
         self.state: TransactionState | None = None
         self.doom: BorgServeError | None = None
         self._transaction: int | None = None
-        self.damaged_commit: int | None = None
+        self.last_commit = LastCommit(storage, log, self.caches, reporter)
         self._unwritten: TransactionState | None = None  # what goes with an index that could not be written
 
     # --- the last committed transaction
@@ -75,7 +75,7 @@ class Transactions:
         """
         indexed, committed = self.caches.index_transaction(), self._log.last_commit()
         sealed = -1 if committed is None else committed
-        if indexed is not None and indexed > sealed and self._index_vouches_for(indexed, sealed):
+        if indexed is not None and indexed > sealed and self.last_commit.is_proved(indexed, sealed):
             return indexed
         if committed is None and indexed is not None:
             raise CheckNeeded(self._storage.location)
@@ -87,37 +87,6 @@ class Transactions:
                 self._reporter.report(TransactionsLost(committed, indexed))
             self._recover(committed, indexed if behind else None)
         return committed
-
-    def _index_vouches_for(self, transaction: int, committed: int) -> bool:
-        """Return whether `transaction` was committed although its COMMIT is damaged: its index, which is written after
-        that, is whole, and so are the files of what it has after the commit `committed`. Borg forgets such a
-        transaction, and the next writer deletes it (section 10).
-        """
-        if self.damaged_commit != transaction:
-            try:
-                later = self.caches.vouched_segments(transaction, after=committed)
-            except CACHE_ERRORS:
-                return False
-            if not all(self._log.size(segment) for segment in later):
-                return False  # removed by hand, as one does to go back
-            from ..events.maintenance import CommitDamaged
-
-            self._reporter.report(CommitDamaged(transaction))
-            self.damaged_commit = transaction
-        return True
-
-    def _restore_commit(self) -> None:
-        """Write the damaged COMMIT anew if it cannot have been anything else. Raises CheckNeeded."""
-        segment = self.damaged_commit
-        if segment is None:
-            return
-        if self._log.size(segment) > segment_format.COMMIT_SEGMENT_SIZE:
-            raise CheckNeeded(self._storage.location)
-        from ..events.maintenance import CommitRestored
-
-        self._log.rewrite(segment, iter([memoryview(COMMIT_ENTRY)]))
-        self._reporter.report(CommitRestored(segment))
-        self.damaged_commit = None
 
     def open_index(self) -> ObjectIndex:
         """Return the index of the current transaction; a miss in it is not to be believed before `verified_index`."""
@@ -209,7 +178,7 @@ class Transactions:
             self.rollback()
         transaction = self._prepare_index()
         state = TransactionState.empty() if transaction is None else self._read_state(transaction)
-        self._restore_commit()
+        self.last_commit.restore()
         self._clean_up(transaction)
         self._log.continue_at(0 if transaction is None else transaction + 1)
         self.state = state
@@ -359,7 +328,7 @@ class Transactions:
         began_with, self._transaction = self._transaction, None
         if self.index is not None:
             self.index.close()
-        self.index = self.state = self.doom = self._unwritten = self.damaged_commit = None
+        self.index = self.state = self.doom = self._unwritten = self.last_commit.damaged = None
         self._log.abandon_segment()
         if out_of_space:
             self._remove_uncommitted(began_with)

@@ -379,6 +379,12 @@ def test_a_missing_segment_is_named_by_check_and_by_repair(path: Path, repair: b
         repository.close()
 
 
+@pytest.mark.parametrize("limit", [2**63, 2**64 - 1])
+def test_more_than_can_be_counted_is_all(repository: Repository, limit: int) -> None:
+    repository.put(identity(1), b"one")
+    assert repository.list(limit) == repository.scan(limit) == [identity(1)]
+
+
 # --- quota, append-only, rights of the session
 
 

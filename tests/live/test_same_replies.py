@@ -70,7 +70,7 @@ READING = {
     f"{method} {name}={value!r}": [call(method, **{"limit": None, "marker": None, name: value}), LENGTH]
     for method in ("list", "scan")
     for name, values in {
-        "limit": (None, 0, 1, 3, 100, -1, 1 << 62),
+        "limit": (None, 0, 1, 3, 100, -1, (1 << 63) - 1),
         "marker": (None, STORED, IDS[2], MISSING),
     }.items()
     for value in values
