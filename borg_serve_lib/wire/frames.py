@@ -55,7 +55,8 @@ class FrameReader:
     def get_buffer(self) -> memoryview:
         """Return room for the next bytes, never empty. Views handed out before are not valid any more."""
         pending = self._end - self._start
-        wanted = max(self._needed, pending + 1)
+        # What a client only says it will send gets no more room than the largest chunk of a backup has.
+        wanted = max(min(self._needed, max(_KEPT_CAPACITY, 4 * pending)), pending + 1)
         if wanted > len(self._buffer):
             self._allocate(max(wanted, min(2 * len(self._buffer), MAX_MESSAGE_SIZE)))
         elif len(self._buffer) > _KEPT_CAPACITY >= wanted:

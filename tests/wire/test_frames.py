@@ -374,3 +374,29 @@ def test_a_get_that_is_not_complete_does_not_wait_yet() -> None:
     message = named(1, "get", id=ID)
     assert ready(message + message[:-1]).waiting_gets(10) == [ID]
     assert ready(b"").waiting_gets(10) == []
+
+
+def test_a_length_that_was_only_announced_gets_little_room() -> None:
+    reader = FrameReader()
+    stream = b"\xdb" + (59 << 20).to_bytes(4, "big")
+    room = reader.get_buffer()
+    room[: len(stream)] = stream
+    reader.received(len(stream))
+    assert reader.next_call() is None
+    assert len(reader.get_buffer()) <= 9 << 20
+
+
+def test_a_large_message_gets_the_room_it_needs_as_it_comes() -> None:
+    stream = named(3, "put", id=bytes(32), data=bytes(50 << 20))
+    reader = FrameReader()
+    position, rooms = 0, 0
+    while position < len(stream):
+        room = reader.get_buffer()
+        piece = stream[position : position + len(room)]
+        room[: len(piece)] = piece
+        reader.received(len(piece))
+        position += len(piece)
+        rooms += 1
+        call = reader.next_call()
+        assert (call is not None) is (position == len(stream))
+    assert rooms <= 5
