@@ -12,8 +12,9 @@ from ..locking.base import LockMode, RepositoryLock
 class WriteAccess:
     """What the session's lock lets it write.
 
-    `lock` None: the session does not lock and may write unguarded. `upgrades`: a shared lock becomes exclusive at the
-    first write; `wait`: seconds to wait for that, None for ever.
+    `lock` None: the session does not lock; then it may write the key and nonces, as borg's clients do, but no
+    transaction. `upgrades`: a shared lock becomes exclusive at the first write; `wait`: seconds to wait for that, None
+    for ever.
     """
 
     def __init__(self, lock: RepositoryLock | None, *, upgrades: bool, wait: float | None) -> None:

@@ -285,6 +285,8 @@ class Repository:
             raise WrongState("a transaction is open: commit it or roll it back before a check")
         if repair and self._rules.append_only:
             raise InvalidArgument(f"{self.path} is in append-only mode")
+        if repair and not self._access.locking:
+            raise WrongState("this session was opened without a lock: it may check, not repair")
         if repair and max_duration:
             raise WrongState("a repair cannot be limited in time")
         self._access.require()

@@ -9,7 +9,8 @@ class OpenRequest(Value):
     """How a client asks for a repository (spec: rpc.md section 3.1).
 
     `exclusive`: True takes the exclusive lock, False a shared one for reading only, None a shared one that becomes
-    exclusive at the first write. `lock_wait`: seconds, None waits for ever. `locking` False takes no lock at all.
+    exclusive at the first write. `lock_wait`: seconds, None waits for ever. `locking` False takes no lock at all; such
+    a session reads, and may write key and nonces.
     """
 
     create: bool = False

@@ -13,6 +13,7 @@ from ..errors import (
     InsufficientFreeSpaceError,
     NoSpace,
     NotPermitted,
+    WrongState,
 )
 from ..format import segment as segment_format
 from ..reporting import Reporter
@@ -143,7 +144,8 @@ class Transactions:
         try:
             after = -1 if base is None or index.in_memory else base
             replay(self._log, index, state, after=after, through=transaction, reporter=self._reporter)
-            if self._write_caches_if_possible(transaction, index, state):
+            # Without a lock somebody else may be writing them.
+            if self._access.locking and self._write_caches_if_possible(transaction, index, state):
                 index.close()
             else:
                 self.index, self._unwritten = index, state
@@ -174,6 +176,8 @@ class Transactions:
         """
         if self.state is not None:
             return self.state
+        if not self._access.locking:
+            raise WrongState("this session was opened without a lock: it may read, not write")
         if self._access.require():
             self.rollback()
         transaction = self._prepare_index()
@@ -222,6 +226,9 @@ class Transactions:
         return state
 
     def _clean_up(self, transaction: int | None) -> None:
+        committed = self._log.last_commit()
+        if committed is not None and (transaction is None or committed > transaction):
+            raise WrongState(f"transaction {committed} was committed by somebody else: nothing more is written")
         if transaction is None:
             self._refuse_to_delete_a_damaged_repository()
         count = self._log.remove_after(-1 if transaction is None else transaction)

@@ -493,6 +493,52 @@ def test_nothing_is_committed_after_the_lock_was_broken(path: Path) -> None:
         repository.commit()
 
 
+def test_a_session_without_a_lock_reads_and_does_not_write(path: Path) -> None:
+    repository = created(path)
+    repository.put(identity(1), b"one")
+    repository.commit()
+    repository.close()
+    unlocked = opened(path, OpenRequest(locking=False, exclusive=True))
+    assert content(unlocked) == {identity(1): b"one"}
+    with pytest.raises(WrongState, match="without a lock"):
+        unlocked.put(identity(2), b"two")
+    with pytest.raises(WrongState, match="without a lock"):
+        unlocked.delete(identity(1))
+    with pytest.raises(WrongState, match="without a lock"):
+        unlocked.check(repair=True)
+    assert unlocked.commit() is None
+    assert unlocked.check()
+    unlocked.close()
+    assert content(opened(path)) == {identity(1): b"one"}
+
+
+def test_a_session_without_a_lock_that_has_to_make_the_index_leaves_no_trace(path: Path) -> None:
+    repository = created(path)
+    repository.put(identity(1), b"one")
+    repository.commit()
+    repository.close()
+    for cache in [*path.glob("index.*"), *path.glob("hints.*"), *path.glob("integrity.*")]:
+        cache.unlink()
+    before = sorted(file.name for file in path.rglob("*"))
+    unlocked = opened(path, OpenRequest(locking=False, exclusive=False))
+    assert content(unlocked) == {identity(1): b"one"}
+    unlocked.close()
+    assert sorted(file.name for file in path.rglob("*")) == before
+
+
+def test_what_somebody_else_has_committed_in_spite_of_the_lock_is_not_undone(path: Path) -> None:
+    repository = created(path)
+    assert content(repository) == {}
+    somebody = opened(path, locks=MemoryLockManager())
+    somebody.put(identity(1), b"one")
+    somebody.commit()
+    somebody.close()
+    with pytest.raises(WrongState, match="somebody else"):
+        repository.put(identity(2), b"two")
+    repository.close()
+    assert content(opened(path)) == {identity(1): b"one"}
+
+
 # --- opening, key, nonce
 
 

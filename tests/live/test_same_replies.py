@@ -119,7 +119,7 @@ OPENING = {
     "open": [opening(), LENGTH],
     "open for reading": [opening(exclusive=False), LENGTH, put(), call("save_key", keydata=b"x"), RESERVED],
     "open with a lock that grows": [opening(exclusive=None), LENGTH, put(), COMMIT, LENGTH],
-    "open without lock": [opening(lock=False), put(), COMMIT, LENGTH],
+    "open without lock": [opening(lock=False), LENGTH, LIST, call("save_key", keydata=b"x"), RESERVED],
     "open twice": [opening(), opening(), LENGTH],
     "open append-only": [opening(append_only=True), delete(), COMPACT, SCAN, call("destroy"), LENGTH],
     "open append-only and repair": [opening(append_only=True), call("check", repair=True), LENGTH],
@@ -134,6 +134,8 @@ OPENING = {
     "open with a negative wait": [opening(lock_wait=-1)],
 }  # fmt: skip
 BETTER = {
+    # borg writes without a lock, which lets a client that does so in two sessions undo what others have committed.
+    "put without a lock": ([opening(lock=False), put()], Answer(3, error="AssertionError")),
     # borg: AttributeError, because nothing was ever put; ours has nothing to do and says so.
     "commit of nothing": ([opening(), COMMIT], Answer(3)),
     # borg: TypeError with a traceback; ours names the argument.
