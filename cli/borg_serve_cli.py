@@ -39,7 +39,10 @@ def main() -> int:
 
 
 def _say(text: str) -> int:
-    sys.stdout.write(text)
+    try:
+        os.write(1, text.encode())
+    except OSError:  # nobody reads it
+        return 2
     return 0
 
 
