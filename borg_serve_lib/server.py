@@ -6,9 +6,10 @@ import os
 import sys
 
 from .errors import PathNotAllowed, UsageError
-from .policy.access import AccessPolicy, AllowAll
+from .policy.access import AccessPolicy
 from .policy.homes import Homes
 from .policy.paths import PathPolicy, resolve_path
+from .policy.permissions import NO_DELETE, READ_ONLY, WRITE_ONLY, policy_of
 from .reporting import FanOut
 
 TYPE_CHECKING = False
@@ -41,7 +42,7 @@ class Server:
 
     `options`: the quota and append-only rules of every repository. `paths`: where repositories may be. `resolver`: what
     a client's path means (see path_resolver). `storages` and `locks`: where repositories live. `access`: what clients
-    may do there. `reporter`: is told what happens on all connections.
+    may do there, None for what the options permit. `reporter`: is told what happens on all connections.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Server:
         self._resolver = resolver
         self._storages = storages
         self._locks = locks
-        self._access = AllowAll() if access is None else access
+        self._access = policy_of(options.permissions) if access is None else access
         self._reporter = reporter
 
     def connect(self, client_log: ClientLog) -> Connection:
@@ -97,10 +98,18 @@ class Server:
         # The engine is loaded while the client digests the answer to its first call, not before that.
         from .engine.opening import HostRules, open_repository
 
-        rules = HostRules(append_only=self._options.append_only, storage_quota=self._options.storage_quota)
-        return open_repository(
-            path, request, storages=self._storages, locks=self._locks, rules=rules, reporter=reporter
-        )
+        options = self._options
+        storages = self._storages
+        if options.permissions == READ_ONLY:
+            from .storage.readonly import ReadOnlyProvider
+
+            storages, request = ReadOnlyProvider(storages), request.evolve(locking=False)
+        if options.max_lock_wait is not None:
+            wait = options.max_lock_wait if request.lock_wait is None else min(request.lock_wait, options.max_lock_wait)
+            request = request.evolve(lock_wait=wait)
+        keeps_all = options.append_only or options.permissions in (NO_DELETE, WRITE_ONLY)
+        rules = HostRules(append_only=keeps_all, storage_quota=options.storage_quota)
+        return open_repository(path, request, storages=storages, locks=self._locks, rules=rules, reporter=reporter)
 
 
 def path_resolver(homes: Homes, cwd: str) -> PathResolver:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from ..errors import BorgServeError, IntegrityError
+from ..errors import BorgServeError, IntegrityError, NotPermitted
 from ..events.maintenance import (
     CheckDetail,
     CheckFailed,
@@ -111,8 +111,12 @@ class Check:
         return after
 
     def _store_last_checked(self, segment: int | None) -> None:
-        if self._files.settings.config.last_segment_checked != segment:
+        if self._files.settings.config.last_segment_checked == segment:
+            return
+        try:
             self._files.settings.change_config(lambda config: setattr(config, "last_segment_checked", segment))
+        except NotPermitted as error:
+            self.note(f"the next partial check cannot go on from here: {error.reason}")
 
     def _check_segment(self, segment: int, outcome: bytearray | IntegrityError) -> None:
         self._files.reporter.report(CheckDetail(f"checking segment file {self._file_name(segment)}..."))

@@ -140,6 +140,14 @@ class Repository:
         """Return whether there is an object of this id."""
         return self._find(object_id) is not None
 
+    def is_own(self, object_id: bytes) -> bool | None:
+        """Return whether the current data of an object were put in this very session, None if there is no object."""
+        location = self._find(object_id)
+        if location is None:
+            return None
+        first = self._transactions.first_segment
+        return first is not None and location[0] >= first
+
     def _find(self, object_id: bytes) -> Location | None:
         location = self._transactions.open_index().get(object_id)
         if location is None:

@@ -35,7 +35,8 @@ class Transactions:
     """The current index of a repository and, while one is open, the transaction that changes it.
 
     `state` is None while no transaction is open. `doom` is the error that made the open transaction impossible to
-    commit, or None.
+    commit, or None. `first_segment`: the number of the first that this session has written, None as long as it has
+    not; compaction moves what others have written beyond it.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Transactions:
         self.state: TransactionState | None = None
         self.doom: BorgServeError | None = None
         self._transaction: int | None = None
+        self.first_segment: int | None = None
         self.last_commit = LastCommit(storage, log, self.caches, reporter)
         self._unwritten: TransactionState | None = None  # what goes with an index that could not be written
 
@@ -185,6 +187,8 @@ class Transactions:
         self.last_commit.restore()
         self._clean_up(transaction)
         self._log.continue_at(0 if transaction is None else transaction + 1)
+        if self.first_segment is None:
+            self.first_segment = self._log.segment
         self.state = state
         self._report_quota()
         return state

@@ -39,8 +39,10 @@ ALLOWED = Decision(True)
 class AccessPolicy(ABC):
     """Decides what one connection may do. Subclass it to bring your own rules."""
 
-    distinguishes_overwrite: bool = False
-    """Whether `decide` tells OVERWRITE from PUT; if not, it is only asked for PUT, which saves looking an id up."""
+    looks_at_objects: bool = False
+    """Whether it matters what is known of an object: then OVERWRITE is told from PUT, and what this session has put
+    itself counts as PUT whatever is done with it; a first key counts as PUT, too. If not, looking that up is saved.
+    """
 
     @abstractmethod
     def decide(self, verb: Verb, object_id: bytes | None = None) -> Decision:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import UsageError
 from ..limits import MAX_ORIGINAL_COMMAND
+from ..reporting import Level
 from .arguments import CommandLine
 from .option_values import shown
 from .options import HelpRequested, ServeOptions, VersionRequested, collect_options
@@ -31,7 +32,16 @@ def resolve_options(forced: ServeOptions, original_command: str | None) -> Serve
         return forced
     requested = parse_client_command(original_command)
     resolved: ServeOptions = forced.evolve(**{field: getattr(requested, field) for field in CLIENT_DECIDES})
-    return resolved
+    return within_limits(resolved)
+
+
+def within_limits(options: ServeOptions) -> ServeOptions:
+    """Return `options` with no more logged than the host lets clients have."""
+    if options.log_level >= options.max_log_level and not options.debug_topics:
+        return options
+    topics = options.debug_topics if options.max_log_level <= Level.DEBUG else ()
+    limited: ServeOptions = options.evolve(log_level=max(options.log_level, options.max_log_level), debug_topics=topics)
+    return limited
 
 
 def parse_client_command(command: str) -> ServeOptions:

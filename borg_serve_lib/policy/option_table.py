@@ -8,6 +8,7 @@ from ..errors import UsageError
 from ..reporting import Level
 from ..values import Value
 from . import option_values as values
+from .permissions import permissions_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,6 +101,31 @@ OPTIONS: tuple[Option, ...] = (
         Kind.FLAG,
         "let clients add and mark as deleted, but remove nothing from disk: no compaction, no destroying",
         "append_only",
+    ),
+    _serve(
+        "--permissions",
+        Kind.VALUE,
+        "what clients may do: all (default); no-delete: back up, restore, check; write-only: back up; read-only: "
+        "restore and check, with nothing written to the repository, not even a lock",
+        "permissions",
+        metavar="KIND",
+        convert=permissions_mode,
+    ),
+    _serve(
+        "--max-lock-wait",
+        Kind.VALUE,
+        "let clients wait for a lock for at most SECONDS, whatever they ask for",
+        "max_lock_wait",
+        metavar="SECONDS",
+        convert=values.seconds,
+    ),
+    _serve(
+        "--max-log-level",
+        Kind.VALUE,
+        "let clients have nothing logged below LEVEL: critical, error, warning, info or debug (default)",
+        "max_log_level",
+        metavar="LEVEL",
+        convert=values.level,
     ),
     _serve(
         "--storage-quota",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..errors import UsageError
 from ..limits import MIN_STORAGE_QUOTA
+from ..reporting import Level
 
 _SHOWN_LENGTH = 60
 _SIZE_SUFFIXES = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
@@ -58,6 +59,23 @@ def whole_number(text: str) -> int:
     if len(digits) > _MAX_DECIMAL_DIGITS or not (digits.isascii() and digits.isdecimal()):
         raise UsageError(f"{shown(text)} is no whole number")
     return int(text)
+
+
+def seconds(text: str) -> int:
+    """Return the number of seconds of `60`."""
+    number = whole_number(text)
+    if number < 0:
+        raise UsageError(f"{shown(text)} is no time to wait; write a number of seconds, 0 or more")
+    return number
+
+
+def level(text: str) -> Level:
+    """Return the level of a name such as `warning`."""
+    try:
+        return Level[text.upper()]
+    except KeyError:
+        names = ", ".join(level.name.lower() for level in Level)
+        raise UsageError(f"{shown(text)} is no level; write one of {names}") from None
 
 
 def _unsigned(text: str) -> str:

@@ -69,7 +69,7 @@ class Dispatcher:
             raise errors.InvalidRPCMethod(call.method)
         values = checked_arguments(method, call)
         if method.verb is not None:
-            self._session.demand(method.verb, call.method, values[0] if method.about_object else None)
+            self._session.demand(method.verb, call.method)
         result = method.handler(self._session, *values)
         if result is None:
             return (nil_reply(call),)

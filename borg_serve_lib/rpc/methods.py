@@ -28,14 +28,13 @@ class Parameter(Value):
 class Method(Value):
     """A method: what it takes, the right it needs (None: none, or the handler asks), and what it does.
 
-    `handler` takes the session and the checked arguments, in the order of `parameters`. `about_object`: the first
-    argument is the id of the object that the right is about. `returns_data`: the result is an object's, never nil.
+    `handler` takes the session and the checked arguments, in the order of `parameters`. `returns_data`: the result is
+    an object's, never nil.
     """
 
     handler: Callable[..., Any]
     parameters: tuple[Parameter, ...] = ()
     verb: Verb | None = None
-    about_object: bool = False
     returns_data: bool = False
 
 
@@ -106,7 +105,9 @@ def inject_exception(session: Session, kind: str) -> None:
 
 
 def get(session: Session, object_id: bytes) -> Any:
-    return session.opened().get(object_id)
+    repository = session.opened()
+    session.demand(_verb(session, Verb.GET, object_id), "get", object_id)
+    return repository.get(object_id)
 
 
 def list_(session: Session, limit: int | None, marker: bytes | None) -> list[bytes]:
@@ -126,15 +127,24 @@ def length(session: Session) -> int:
 
 def put(session: Session, object_id: bytes, data: Any) -> None:
     repository = session.opened()
-    if session.services.access.distinguishes_overwrite and repository.contains(object_id):
-        session.demand(Verb.OVERWRITE, "put", object_id)
-    else:
-        session.demand(Verb.PUT, "put", object_id)
+    session.demand(_verb(session, Verb.PUT, object_id), "put", object_id)
     repository.put(object_id, data)
 
 
 def delete(session: Session, object_id: bytes) -> None:
-    session.opened().delete(object_id)
+    repository = session.opened()
+    session.demand(_verb(session, Verb.DELETE, object_id), "delete", object_id)
+    repository.delete(object_id)
+
+
+def _verb(session: Session, verb: Verb, object_id: bytes) -> Verb:
+    """Return what a call is as far as rights are concerned, see AccessPolicy.looks_at_objects."""
+    if not session.services.access.looks_at_objects:
+        return verb
+    is_own = session.opened().is_own(object_id)
+    if is_own:
+        return Verb.PUT
+    return Verb.OVERWRITE if verb is Verb.PUT and is_own is False else verb
 
 
 def commit(session: Session, compact: bool, threshold: float, cleanup_commits: bool) -> None:
@@ -169,7 +179,10 @@ def destroy(session: Session) -> None:
 
 
 def save_key(session: Session, keydata: Any) -> None:
-    session.opened().save_key(bytes(keydata))
+    repository = session.opened()
+    is_first = session.services.access.looks_at_objects and not repository.load_key()
+    session.demand(Verb.PUT if is_first else Verb.KEY_WRITE, "save_key")
+    repository.save_key(bytes(keydata))
 
 
 def load_key(session: Session) -> bytes:
@@ -207,12 +220,12 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "inject_exception": Method(inject_exception, (Parameter("kind", check.text),)),
-    "get": Method(get, (_ID,), Verb.GET, about_object=True, returns_data=True),
+    "get": Method(get, (_ID,), returns_data=True),
     "list": Method(list_, (_LIMIT, _MARKER), Verb.LIST),
     "scan": Method(scan, (_LIMIT, _MARKER), Verb.LIST),
     "__len__": Method(length, (), Verb.LIST),
     "put": Method(put, (_ID, Parameter("data", check.data))),
-    "delete": Method(delete, (_ID,), Verb.DELETE, about_object=True),
+    "delete": Method(delete, (_ID,)),
     "commit": Method(
         commit,
         (
@@ -224,7 +237,7 @@ METHODS: dict[str, Method] = {
     "rollback": Method(rollback),
     "check": Method(check_, (Parameter("repair", check.flag, False), Parameter("max_duration", check.seconds, 0))),
     "destroy": Method(destroy, (), Verb.DESTROY),
-    "save_key": Method(save_key, (Parameter("keydata", check.data),), Verb.KEY_WRITE),
+    "save_key": Method(save_key, (Parameter("keydata", check.data),)),
     "load_key": Method(load_key, (), Verb.KEY_READ),
     "get_free_nonce": Method(get_free_nonce),
     "commit_nonce_reservation": Method(

@@ -19,7 +19,7 @@ def test_without_a_policy_of_its_own_a_host_allows_everything(verb: Verb, object
 
 
 def test_allowing_everything_needs_no_difference_between_put_and_overwrite() -> None:
-    assert AllowAll().distinguishes_overwrite is False
+    assert AllowAll().looks_at_objects is False
 
 
 def test_a_policy_without_a_decision_cannot_be_made() -> None:

@@ -30,6 +30,7 @@ class FakeRepository:
         self.id = REPOSITORY_ID
         self.path = path
         self.objects: dict[bytes, bytes] = {}
+        self.own: set[bytes] = set()
         self.journal: list[tuple[Any, ...]] = []
         self.announced: list[list[bytes]] = []
         self.failures: dict[str, BaseException] = {}
@@ -54,12 +55,13 @@ class FakeRepository:
             raise self.failures["announce"]
         self.announced.append(list(object_ids))
 
-    def contains(self, object_id: bytes) -> bool:
-        return object_id in self.objects
+    def is_own(self, object_id: bytes) -> bool | None:
+        return object_id in self.own if object_id in self.objects else None
 
     def put(self, object_id: bytes, data: Any) -> None:
         self._note("put", object_id, bytes(data))
         self.objects[object_id] = bytes(data)
+        self.own.add(object_id)
 
     def delete(self, object_id: bytes) -> None:
         self._note("delete", object_id)
@@ -122,9 +124,9 @@ class FakeRepository:
 class Denying(AccessPolicy):
     """Forbids some verbs and remembers what it was asked."""
 
-    def __init__(self, *denied: Verb, distinguishes_overwrite: bool = False) -> None:
+    def __init__(self, *denied: Verb, looks_at_objects: bool = False) -> None:
         self.denied = denied
-        self.distinguishes_overwrite = distinguishes_overwrite
+        self.looks_at_objects = looks_at_objects
         self.asked: list[tuple[Verb, bytes | None]] = []
 
     def decide(self, verb: Verb, object_id: bytes | None = None) -> Decision:

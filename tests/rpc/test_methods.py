@@ -412,7 +412,7 @@ def test_a_policy_that_does_not_ask_for_overwrites_is_not_told_of_them() -> None
 
 
 def test_a_policy_that_does_may_allow_new_objects_alone() -> None:
-    policy = Denying(Verb.OVERWRITE, distinguishes_overwrite=True)
+    policy = Denying(Verb.OVERWRITE, looks_at_objects=True)
     client = Client(Host(policy), opened=True)
     client.host.repository.objects[oid(1)] = b"old"
     assert client.calls("put", id=oid(1), data=b"new") == ("Error", ["overwrite is not for you"])
