@@ -84,14 +84,15 @@ class Server:
         """Return the path that `raw` means, if clients may go there. Raises PathNotAllowed, InvalidArgument."""
         from .events.session import PathRefused, PathResolved
 
-        requested = raw.decode("utf-8", "backslashreplace")
+        shown = raw.decode("utf-8", "backslashreplace")
         resolved = self._resolver(raw)
         try:
-            self._paths.check(resolved)
+            self._paths.check(resolved, os.fsdecode(raw))
         except PathNotAllowed:
-            reporter.report(PathRefused(requested, resolved))
+            if self._reporter is not None:
+                self._reporter.report(PathRefused(shown, resolved))
             raise
-        reporter.report(PathResolved(requested, resolved))
+        reporter.report(PathResolved(shown, resolved))
         return resolved
 
     def _open(self, path: str, request: OpenRequest, reporter: Reporter) -> Repository:
@@ -112,10 +113,11 @@ class Server:
         return open_repository(path, request, storages=storages, locks=self._locks, rules=rules, reporter=reporter)
 
 
-def path_resolver(homes: Homes, cwd: str) -> PathResolver:
+def path_resolver(homes: Homes, cwd: str, *, restricted: bool) -> PathResolver:
     """Return what resolves clients' paths on this machine, from the directory `cwd` (spec: serve-command.md section 4).
 
-    It raises InvalidArgument for a path that no file can have.
+    `restricted`: whether clients are; then they are not to learn which accounts there are. It raises InvalidArgument
+    for a path that no file can have, PathNotAllowed for the home of an unknown account.
     """
     encoding = sys.getfilesystemencoding()
 
@@ -124,7 +126,7 @@ def path_resolver(homes: Homes, cwd: str) -> PathResolver:
             raw,
             base_dir=homes.base_dir(),
             cwd=cwd,
-            expand_user=homes.expand,
+            expand_user=homes.expand_known if restricted else homes.expand,
             realpath=os.path.realpath,
             encoding=encoding,
         )
@@ -198,10 +200,11 @@ def _server_of_this_machine(
     from .storage.places import FilesystemProvider
 
     cwd = current_directory()
+    paths = PathPolicy.from_options(options, cwd=cwd, realpath=os.path.realpath)
     return Server(
         options,
-        paths=PathPolicy.from_options(options, cwd=cwd, realpath=os.path.realpath),
-        resolver=path_resolver(homes, cwd),
+        paths=paths,
+        resolver=path_resolver(homes, cwd, restricted=paths.restricts),
         storages=FilesystemProvider(),
         locks=FileLockManager(
             Identity(borg_host_id), processes=KernelProcesses(), clock=monotonic, sleep=sleep, reporter=log

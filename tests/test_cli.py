@@ -176,11 +176,10 @@ def test_a_path_outside_the_restriction_is_refused_and_the_session_goes_on(tmp_p
         env={"SSH_ORIGINAL_COMMAND": "borg serve --restrict-to-path=/"},
         stdin=NEGOTIATE + b"".join(calls),
     )
-    root = os.path.realpath(tmp_path)
     first, second, third, fourth = replies(done)[1:]
-    assert error_of(first) == ("PathNotAllowed", [f"{root}/other"])
-    assert error_of(second) == ("PathNotAllowed", [f"{root}/other"])
-    assert error_of(third) == ("PathNotAllowed", [f"{root}/minefield"])
+    assert error_of(first) == ("PathNotAllowed", [f"{tmp_path}/other"])
+    assert error_of(second) == ("PathNotAllowed", [f"{tmp_path}/mine/../other"])
+    assert error_of(third) == ("PathNotAllowed", [f"{tmp_path}/minefield"])
     assert "r" in fourth
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "mine"]
     assert (tmp_path / "mine" / "r" / "config").exists()
@@ -197,13 +196,36 @@ def test_homes_come_from_the_environment(tmp_path: Path) -> None:
     base, home = tmp_path / "base", tmp_path / "home"
     env = {"BORG_BASE_DIR": str(base), "HOME": str(home)}
     calls = open_call(2, "/~/x") + open_call(3, "/~") + open_call(4, "~nosuchaccount/x")
-    done = run("--restrict-to-path=/nowhere", env=env, stdin=NEGOTIATE + calls, cwd=tmp_path)
     root = os.path.realpath(tmp_path)
-    assert [error_of(reply)[1] for reply in replies(done)[1:]] == [
-        [f"{root}/base/x"],
-        [f"{root}/home"],
-        [f"{root}/~nosuchaccount/x"],
+    assert [error_of(reply) for reply in replies(run(env=env, stdin=NEGOTIATE + calls, cwd=tmp_path))[1:]] == [
+        ("DoesNotExist", [f"{root}/base/x"]),
+        ("DoesNotExist", [f"{root}/home"]),
+        ("DoesNotExist", [f"{root}/~nosuchaccount/x"]),
     ]
+
+
+def test_a_restricted_client_learns_nothing_of_what_is_outside(tmp_path: Path) -> None:
+    outside, home, mine = tmp_path / "outside", tmp_path / "home", tmp_path / "mine"
+    for directory in (outside, home, mine):
+        directory.mkdir()
+    (mine / "esc").symlink_to(outside)
+    (mine / "dangling").symlink_to(tmp_path / "nothing")
+    requests = [
+        "/~",
+        "/~/x",
+        "~root/x",
+        "~nosuchaccount/x",
+        "/etc/passwd",
+        "/etc/nothing",
+        str(outside),
+        f"{outside}/x",
+    ]
+    requests += [f"{mine}/esc", f"{mine}/esc/x", f"{mine}/dangling", f"{mine}/../outside/x", "esc/x", "../outside"]
+    calls = [open_call(number, path) for number, path in enumerate(requests, start=2)]
+    # The account would be a directory of this name in the tree, if its name were taken for one.
+    done = run("--restrict-to-path=.", "--debug", env={"HOME": str(home)}, stdin=NEGOTIATE + b"".join(calls), cwd=mine)
+    assert [error_of(reply) for reply in replies(done)[1:]] == [("PathNotAllowed", [path]) for path in requests]
+    assert str(home).encode() not in done.stderr
 
 
 def test_a_name_that_is_not_utf_8_is_resolved_and_refused_with_its_bytes(tmp_path: Path) -> None:

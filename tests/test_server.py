@@ -30,6 +30,7 @@ from borg_serve_lib import (
     account_home,
     path_resolver,
 )
+from borg_serve_lib.errors import PathNotAllowed
 from borg_serve_lib.events.session import PathRefused, PathResolved
 from borg_serve_lib.server import current_directory
 
@@ -95,7 +96,7 @@ def test_a_path_that_is_not_allowed_is_refused_before_storage_is_touched() -> No
     recorder = Recorder()
     to = server(paths=PathPolicy(("/srv/mine",)), storages=Untouchable(), reporter=recorder)
     answer = ask(connect(to), "open", path="other", create=True)
-    assert (answer["exception_class"], answer["exception_args"]) == ("PathNotAllowed", ["/srv/other"])
+    assert (answer["exception_class"], answer["exception_args"]) == ("PathNotAllowed", ["other"])
     assert PathRefused("other", "/srv/other") in recorder.events
     assert not any(isinstance(event, PathResolved) for event in recorder.events)
 
@@ -183,12 +184,27 @@ def test_two_connections_to_one_repository_respect_each_others_lock() -> None:
 
 def test_paths_are_resolved_from_the_given_directory_and_homes() -> None:
     homes = Homes("/nowhere/base", "/nowhere/home", None, True, {"someone": "/nowhere/someone"}.get)
-    resolve = path_resolver(homes, "/nowhere")
+    resolve = path_resolver(homes, "/nowhere", restricted=False)
     assert resolve(b"x") == "/nowhere/x"
     assert resolve(b"/~/x") == "/nowhere/base/x"
     assert resolve(b"/~") == "/nowhere/home"
     assert resolve(b"~someone/x") == "/nowhere/someone/x"
     assert resolve(b"~nobody/x") == "/nowhere/~nobody/x"
+
+
+def test_restricted_clients_do_not_learn_which_accounts_there_are() -> None:
+    homes = Homes(None, "/nowhere/home", None, True, {"someone": "/nowhere/someone"}.get)
+    resolve = path_resolver(homes, "/nowhere", restricted=True)
+    assert resolve(b"/~") == "/nowhere/home"
+    assert resolve(b"~someone/x") == "/nowhere/someone/x"
+    with pytest.raises(PathNotAllowed, match="~nobody/x"):
+        resolve(b"~nobody/x")
+
+
+def test_a_refused_client_does_not_learn_where_its_path_led() -> None:
+    lines: list[bytes] = []
+    ask(connect(server(paths=PathPolicy(("/srv/mine",))), lines, Level.DEBUG), "open", path="other")
+    assert not any(b"/srv/other" in line for line in lines)
 
 
 def test_accounts_have_homes() -> None:

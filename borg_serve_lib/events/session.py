@@ -24,7 +24,7 @@ class PathResolved(Event):
 
 
 class PathRefused(Event):
-    """A path of the client is outside the restrictions. The client sees the error, not this event."""
+    """A path of the client is outside the restrictions. For the host only: the client must not learn `resolved`."""
 
     topic = "borg.remote"
     sentence = "refused path {requested!r}, resolved to {resolved!r}"

@@ -35,12 +35,20 @@ class Homes(Value):
 
     def expand(self, path: str) -> str:
         """Return `path` with a leading `~` or `~user` replaced; as it is when there is no such account."""
+        expanded = self.expand_known(path)
+        return path if expanded is None else expanded
+
+    def expand_known(self, path: str) -> str | None:
+        """Return the same, but None when there is no such account.
+
+        For clients that are restricted: that an unknown `~user` is a name like any other would tell them who is known.
+        """
         if not path.startswith("~"):
             return path
         user, slash, rest = path[1:].partition("/")
         home = self.account_home(user) if user else self._own_home() or self.account_home("")
         if home is None:
-            return path
+            return None
         return f"{home.rstrip('/')}{slash}{rest}" or "/"
 
     def _own_home(self) -> str | None:

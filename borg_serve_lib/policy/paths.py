@@ -1,6 +1,10 @@
 """Which repositories a client may reach (spec: serve-command.md sections 4 and 5).
 
 Nothing here looks at a disk: `realpath` and home directories are arguments.
+
+A refusal is no oracle. It tells the client its own path and nothing else, whether anything is there or not, wherever
+symlinks lead, and whether there is such an account (borg tells the resolved path). Of what lies outside nothing is
+looked at but symlinks on the way of the client's path, as they may lead inside.
 """
 
 from __future__ import annotations
@@ -22,16 +26,16 @@ def resolve_path(
     *,
     base_dir: str,
     cwd: str,
-    expand_user: Callable[[str], str],
+    expand_user: Callable[[str], str | None],
     realpath: Callable[[str], str],
     encoding: str = "utf-8",
 ) -> str:
     """Return the absolute path, free of symlinks, that a client's `raw` path means.
 
     `base_dir`: what `~/` stands for. `cwd`: absolute, what relative paths start from. `expand_user`: replaces a leading
-    `~` or `~user`, as os.path.expanduser does. `realpath`: as os.path.realpath, for absolute paths. `encoding`: of file
-    names; undecodable bytes survive as surrogates. Raises InvalidArgument for a path no file can have.
-    Source: spec, serve-command.md section 4.
+    `~` or `~user`; None refuses the path (see Homes). `realpath`: as os.path.realpath, for absolute paths. `encoding`:
+    of file names; undecodable bytes survive as surrogates. Raises InvalidArgument for a path no file can have,
+    PathNotAllowed. Source: spec, serve-command.md section 4.
     """
     if b"\0" in raw:
         raise InvalidArgument("a repository path cannot contain a NUL byte")
@@ -41,7 +45,10 @@ def resolve_path(
     if path.startswith(("/~/", "~/")):
         path = _join(base_dir, path.partition("~/")[2])
     elif path.startswith(("/~", "~")):
-        path = expand_user(path.removeprefix("/"))
+        expanded = expand_user(path.removeprefix("/"))
+        if expanded is None:
+            raise PathNotAllowed(path)
+        path = expanded
     elif path.startswith("/./"):
         path = path[len("/./") :]
     return realpath(_join(cwd, path))
@@ -95,9 +102,14 @@ class PathPolicy(Value):
             restrict_to_repositories=tuple(map(resolve, options.restrict_to_repositories)),
         )
 
+    @property
+    def restricts(self) -> bool:
+        """Whether there is any restriction."""
+        return bool(self.restrict_to_paths or self.restrict_to_repositories)
+
     def allows(self, resolved: str) -> bool:
         """Return whether clients may use the repository at `resolved`, a path that resolve_path returned."""
-        if not self.restrict_to_paths and not self.restrict_to_repositories:
+        if not self.restricts:
             return True
         return _is_canonical(resolved) and self._is_below(resolved) and self._is_listed(resolved)
 
@@ -109,7 +121,7 @@ class PathPolicy(Value):
     def _is_listed(self, resolved: str) -> bool:
         return not self.restrict_to_repositories or resolved in self.restrict_to_repositories
 
-    def check(self, resolved: str) -> None:
-        """Raise PathNotAllowed unless clients may use the repository at `resolved`."""
+    def check(self, resolved: str, requested: str) -> None:
+        """Raise PathNotAllowed unless clients may use the repository at `resolved`, for which they said `requested`."""
         if not self.allows(resolved):
-            raise PathNotAllowed(resolved)
+            raise PathNotAllowed(requested)

@@ -41,9 +41,11 @@ def realpath_with(symlinks: Mapping[str, str]) -> Callable[[str], str]:
 PLAIN = realpath_with({})
 
 
-def expand_user(path: str) -> str:
+def expand_user(path: str) -> str | None:
     user, slash, rest = path.partition("/")
     home = {"~": "/home/me", "~root": "/root"}.get(user)
+    if user == "~secret":
+        return None
     return path if home is None else home + slash + rest
 
 
@@ -96,6 +98,13 @@ def resolved(raw: bytes, realpath: Callable[[str], str] = PLAIN, base_dir: str =
 )
 def test_a_path_is_resolved_as_the_specification_says(raw: bytes, path: str) -> None:
     assert resolved(raw) == path
+
+
+@pytest.mark.parametrize("raw", [b"~secret", b"/~secret", b"~secret/x", b"/~secret/../x"])
+def test_a_home_that_must_not_be_told_is_refused_with_the_clients_own_words(raw: bytes) -> None:
+    with pytest.raises(PathNotAllowed) as caught:
+        resolved(raw)
+    assert caught.value.wire_args == (raw.decode(),)
 
 
 def test_a_relative_base_directory_starts_at_the_current_one() -> None:
@@ -184,11 +193,11 @@ def test_check_raises_exactly_where_allows_says_no(
 ) -> None:
     policy = PathPolicy(trees, repositories)
     if policy.allows(path):
-        policy.check(path)
+        policy.check(path, "requested")
     else:
         with pytest.raises(PathNotAllowed) as caught:
-            policy.check(path)
-        assert caught.value.wire_args == (path,)
+            policy.check(path, "requested")
+        assert caught.value.wire_args == ("requested",)
 
 
 @given(TREES.filter(bool), CANONICAL, CANONICAL)
@@ -201,7 +210,13 @@ def test_a_further_restriction_of_the_other_kind_never_allows_more(
 
 def test_without_restrictions_everything_is_allowed() -> None:
     assert PathPolicy().allows("/anything")
-    PathPolicy().check("/anything")
+    PathPolicy().check("/anything", "anything")
+    assert not PathPolicy().restricts
+
+
+def test_either_restriction_restricts() -> None:
+    assert PathPolicy(restrict_to_paths=("/",)).restricts
+    assert PathPolicy(restrict_to_repositories=("/a",)).restricts
 
 
 NOT_RESOLVED = ["", "a", "a/b", ".", "..", "/a/", "//", "//a", "/a//b", "/a/.", "/./a", "/a/..", "/../a", "/a/../b"]
