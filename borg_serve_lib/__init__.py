@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from .policy.homes import Homes
     from .policy.options import HelpRequested, ServeOptions, VersionRequested, parse_serve_arguments, render_help
     from .policy.paths import PathPolicy, resolve_path
+    from .process import serve_process
     from .reporting import Event, Level, Reporter
     from .rpc.connection import Connection
-    from .server import Server, account_home, path_resolver, serve_process
+    from .server import Server, account_home, path_resolver
     from .storage.base import Storage, StorageProvider
     from .storage.memory import MemoryProvider
     from .storage.places import FilesystemProvider
@@ -85,7 +86,8 @@ _MODULES = {
     "policy.paths": ("PathPolicy", "resolve_path"),
     "reporting": ("Event", "Level", "Reporter"),
     "rpc.connection": ("Connection",),
-    "server": ("Server", "account_home", "path_resolver", "serve_process"),
+    "process": ("serve_process",),
+    "server": ("Server", "account_home", "path_resolver"),
     "storage.base": ("Storage", "StorageProvider"),
     "storage.memory": ("MemoryProvider",),
     "storage.places": ("FilesystemProvider",),

@@ -385,5 +385,9 @@ class UnexpectedRPCDataFormat(ProtocolError):
     exit_code = 85
 
 
+class ConfinementImpossible(_DetailError):
+    """The process cannot give up what it was to give up."""
+
+
 class UsageError(_DetailError):
     """A command line, our own or the client's, cannot be used."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .errors import PathNotAllowed, UsageError
+from .errors import PathNotAllowed
 from .policy.access import AccessPolicy
 from .policy.homes import Homes
 from .policy.paths import PathPolicy, resolve_path
@@ -27,14 +27,6 @@ if TYPE_CHECKING:
     from .wire.loglines import ClientLog
 
     PathResolver: TypeAlias = Callable[[bytes], str]
-
-_STDIN, _STDOUT, _STDERR = range(3)
-_FAULT = 2
-_SIGNALLED = 128
-"""Exit statuses from here on stand for signals."""
-
-_TOPICS_ASKED_FOR = ("borg.output.show-version", "borg.output.show-rc")
-"""Told at any level: their events are reported only if an option asks for them."""
 
 
 class Server:
@@ -134,14 +126,6 @@ def path_resolver(homes: Homes, cwd: str, *, restricted: bool) -> PathResolver:
     return resolve
 
 
-def current_directory() -> str:
-    """Return the absolute current directory. Raises UsageError when there is none any more."""
-    try:
-        return os.getcwd()
-    except OSError as error:
-        raise UsageError(f"the current directory cannot be used: {error.strerror}; start in another one") from None
-
-
 def account_home(name: str) -> str | None:
     """Return the home directory of the account `name` ("" for the process's own), None when there is none."""
     import pwd
@@ -151,90 +135,3 @@ def account_home(name: str) -> str | None:
     except (KeyError, ValueError):
         # ValueError: a name that no account can have, such as one with undecodable bytes.
         return None
-
-
-def serve_process(
-    options: ServeOptions,
-    *,
-    homes: Homes,
-    borg_host_id: str | None = None,
-    modern_exit_codes: bool = False,
-    access: AccessPolicy | None = None,
-) -> int:
-    """Serve the one client at stdin and stdout, with the repositories on this machine's disks; return the exit status.
-
-    `borg_host_id`: the host part of lock names, None for the machine's own. `modern_exit_codes`: whether faults have
-    statuses of their own (spec: serve-command.md section 10). Raises UsageError for options that cannot be enforced.
-    """
-    from time import time
-
-    from .transports.stdio import serve_stdio, write_stderr
-    from .wire.loglines import ClientLog
-
-    _occupy_standard_descriptors()
-    log = ClientLog(
-        lambda line: write_stderr(_STDERR, line),
-        level=options.log_level,
-        topics=(*options.debug_topics, *_TOPICS_ASKED_FOR),
-        json=options.log_json,
-        now=time,
-    )
-    server = _server_of_this_machine(options, homes=homes, borg_host_id=borg_host_id, access=access, log=log)
-    if options.show_version:
-        _show_version(log)
-    status = serve_stdio(server.connect(log), stdin=_STDIN, stdout=_STDOUT)
-    status = status if modern_exit_codes else _classic(status)
-    if options.show_rc:
-        _show_status(log, status)
-    return status
-
-
-def _server_of_this_machine(
-    options: ServeOptions, *, homes: Homes, borg_host_id: str | None, access: AccessPolicy | None, log: Reporter
-) -> Server:
-    from time import monotonic, sleep
-
-    from .locking.identity import Identity
-    from .locking.manager import FileLockManager
-    from .locking.owner import KernelProcesses
-    from .storage.places import FilesystemProvider
-
-    cwd = current_directory()
-    paths = PathPolicy.from_options(options, cwd=cwd, realpath=os.path.realpath)
-    return Server(
-        options,
-        paths=paths,
-        resolver=path_resolver(homes, cwd, restricted=paths.restricts),
-        storages=FilesystemProvider(),
-        locks=FileLockManager(
-            Identity(borg_host_id), processes=KernelProcesses(), clock=monotonic, sleep=sleep, reporter=log
-        ),
-        access=access,
-    )
-
-
-def _occupy_standard_descriptors() -> None:
-    """Let no file of a repository get the number that log lines or replies are written to."""
-    for descriptor in (_STDIN, _STDOUT, _STDERR):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            # The lowest free number is the one that is missing.
-            os.open(os.devnull, os.O_RDWR)
-
-
-def _classic(status: int) -> int:
-    return _FAULT if 0 < status < _SIGNALLED else status
-
-
-def _show_version(log: Reporter) -> None:
-    from ._version import __version__
-    from .events.process import VersionShown
-
-    log.report(VersionShown(__version__))
-
-
-def _show_status(log: Reporter, status: int) -> None:
-    from .events.process import EndedBadly, EndedWell
-
-    log.report(EndedBadly(status) if status else EndedWell(status))

@@ -19,10 +19,10 @@ def main() -> int:
             return _say(borg_serve_lib.render_help())
         if isinstance(meaning, borg_serve_lib.VersionRequested):
             return _say(f"borg-serve {borg_serve_lib.__version__} (speaks as {SPEAKS_AS})\n")
-        options = borg_serve_lib.resolve_options(meaning, os.environ.get("SSH_ORIGINAL_COMMAND"))
-        os.umask(options.umask)
+        os.umask(meaning.umask)
         return borg_serve_lib.serve_process(
-            options,
+            meaning,
+            original_command=os.environ.get("SSH_ORIGINAL_COMMAND"),
             homes=borg_serve_lib.Homes.of(
                 os.environ, is_root=os.geteuid() == 0, account_home=borg_serve_lib.account_home
             ),

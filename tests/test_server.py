@@ -32,7 +32,7 @@ from borg_serve_lib import (
 )
 from borg_serve_lib.errors import PathNotAllowed
 from borg_serve_lib.events.session import PathRefused, PathResolved
-from borg_serve_lib.server import current_directory
+from borg_serve_lib.process import current_directory
 
 
 class Recorder(Reporter):

@@ -14,6 +14,22 @@ class VersionShown(Event):
     version: str
 
 
+class Confined(Event):
+    """The process cannot reach anything but `paths` any more, nor Python's own files. `paths`: as told."""
+
+    topic = "borg.remote"
+    sentence = "confined to the restricted paths"
+    paths: tuple[str, ...]
+
+
+class NotConfined(Event):
+    """The process was not confined, since that was not possible and not required."""
+
+    topic = "borg.remote"
+    sentence = "not confined: {reason}"
+    reason: str
+
+
 class EndedWell(Event):
     """The process ends without a fault, asked for with --show-rc."""
 

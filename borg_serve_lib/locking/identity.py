@@ -51,6 +51,10 @@ class Identity:
             self._host = default_host_id(self._borg_host_id)
         return self._host
 
+    def settle(self) -> None:
+        """Compute the host id now: a process that is confined later on would come to another one."""
+        _ = self.host
+
     def holder(self) -> Holder:
         """Return the holder that a lock taken now belongs to."""
         return Holder(self.host, self._pid(), 0)

@@ -112,6 +112,15 @@ OPTIONS: tuple[Option, ...] = (
         convert=permissions_mode,
     ),
     _serve(
+        "--confine",
+        Kind.VALUE,
+        "let the kernel (Linux, Landlock) deny the server everything outside the restricted paths: auto (default; "
+        "where that is possible), require (do not start otherwise), off",
+        "confine",
+        metavar="WHEN",
+        convert=values.confine,
+    ),
+    _serve(
         "--max-lock-wait",
         Kind.VALUE,
         "let clients wait for a lock for at most SECONDS, whatever they ask for",

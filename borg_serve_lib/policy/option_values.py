@@ -9,6 +9,9 @@ from ..errors import UsageError
 from ..limits import MIN_STORAGE_QUOTA
 from ..reporting import Level
 
+CONFINE = ("auto", "require", "off")
+"""When to confine the process: where that is possible, always or not at all, never."""
+
 _SHOWN_LENGTH = 60
 _SIZE_SUFFIXES = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 _NUMBER_CHARACTERS = frozenset("0123456789+-.eE")
@@ -67,6 +70,13 @@ def seconds(text: str) -> int:
     if number < 0:
         raise UsageError(f"{shown(text)} is no time to wait; write a number of seconds, 0 or more")
     return number
+
+
+def confine(text: str) -> str:
+    """Return `text` if it says when to confine the process."""
+    if text not in CONFINE:
+        raise UsageError(f"{shown(text)} is no way to confine; write one of {', '.join(CONFINE)}")
+    return text
 
 
 def level(text: str) -> Level:

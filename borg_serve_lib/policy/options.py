@@ -20,7 +20,8 @@ class ServeOptions(Value):
     `storage_quota`: bytes, 0 lifts the limit of the repository's config, None leaves it. `umask`: 0 to 0o777.
     `debug_topics`: logger names. `lock_wait`: seconds, without effect (spec: serve-command.md section 3.5).
     `permissions`: one of permissions.MODES. `max_lock_wait`: seconds that a client may wait for a lock at most, None
-    for as long as it likes. `max_log_level`: the lowest level that a client may ask for.
+    for as long as it likes. `max_log_level`: the lowest level that a client may ask for. `confine`: one of
+    option_values.CONFINE.
     """
 
     restrict_to_paths: tuple[str, ...] = ()
@@ -29,6 +30,7 @@ class ServeOptions(Value):
     permissions: str = "all"
     max_lock_wait: int | None = None
     max_log_level: Level = Level.DEBUG
+    confine: str = "auto"
     storage_quota: int | None = None
     umask: int = 0o077
     log_level: Level = Level.WARNING

@@ -107,6 +107,15 @@ class PathPolicy(Value):
         """Whether there is any restriction."""
         return bool(self.restrict_to_paths or self.restrict_to_repositories)
 
+    @property
+    def trees(self) -> tuple[str, ...]:
+        """The directories outside of which nothing is allowed; "/" alone if nothing is restricted."""
+        if not self.restricts:
+            return ("/",)
+        if self.restrict_to_repositories:
+            return tuple(path for path in self.restrict_to_repositories if self.allows(path))
+        return self.restrict_to_paths
+
     def allows(self, resolved: str) -> bool:
         """Return whether clients may use the repository at `resolved`, a path that resolve_path returned."""
         if not self.restricts:

@@ -161,11 +161,22 @@ def test_destroying_follows_no_link_out_of_the_repository(storage: FilesystemSto
 
 def test_a_repository_that_cannot_be_removed_is_none_any_more(storage: FilesystemStorage, system: System) -> None:
     fill(storage, "config", b"x")
-    fill(storage, "README", b"x")
+    storage.make_directory("data")
     system.fail("rmdir", errno.EBUSY)
     with pytest.raises(StorageError, match="busy"):
         storage.destroy()
     assert storage.size("config") is None
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS])
+def test_an_empty_directory_that_its_parent_keeps_is_no_repository(
+    storage: FilesystemStorage, system: System, number: int
+) -> None:
+    fill(storage, "config", b"x")
+    system.fail("rmdir", number)
+    storage.destroy()
+    assert os.listdir(storage.location) == []
+    FilesystemProvider().create(storage.location, make_parent_dirs=False)
 
 
 # --- errors of the system

@@ -1,0 +1,1 @@
+"""What this process gives up for good, so that a bug cannot do what policy forbids."""

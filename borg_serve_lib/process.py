@@ -1,0 +1,152 @@
+"""One server process for one client, as sshd starts it: confined, serving stdin and stdout, then its exit status."""
+
+from __future__ import annotations
+
+import os
+
+from .errors import ConfinementImpossible, UsageError
+from .policy.forced_command import resolve_options
+from .policy.paths import PathPolicy
+from .policy.permissions import READ_ONLY
+from .server import Server, path_resolver
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .locking.base import LockManager
+    from .locking.identity import Identity
+    from .policy.access import AccessPolicy
+    from .policy.homes import Homes
+    from .policy.options import ServeOptions
+    from .reporting import Event, Reporter
+    from .storage.base import StorageProvider
+
+_STDIN, _STDOUT, _STDERR = range(3)
+_FAULT = 2
+_SIGNALLED = 128
+"""Exit statuses from here on stand for signals."""
+
+_TOPICS_ASKED_FOR = ("borg.output.show-version", "borg.output.show-rc")
+"""Told at any level: their events are reported only if an option asks for them."""
+
+
+def serve_process(
+    forced: ServeOptions,
+    *,
+    original_command: str | None,
+    homes: Homes,
+    borg_host_id: str | None = None,
+    modern_exit_codes: bool = False,
+    access: AccessPolicy | None = None,
+) -> int:
+    """Serve the one client at stdin and stdout, with the repositories on this machine's disks; return the exit status.
+
+    The process is confined before it looks at anything that comes from the client. `forced`: the host's own options.
+    `original_command`: what the client asked for, see resolve_options. `borg_host_id`: the host part of lock names,
+    None for the machine's own. `modern_exit_codes`: whether faults have statuses of their own (spec: serve-command.md
+    section 10). Raises UsageError for options that cannot be enforced, and for a command that is refused.
+    """
+    from time import time
+
+    from .locking.identity import Identity
+    from .transports.stdio import serve_stdio, write_stderr
+    from .wire.loglines import ClientLog
+
+    _occupy_standard_descriptors()
+    cwd = current_directory()
+    paths = PathPolicy.from_options(forced, cwd=cwd, realpath=os.path.realpath)
+    identity = Identity(borg_host_id)
+    outcome = _confine(forced, paths, identity)
+    options = resolve_options(forced, original_command)
+    log = ClientLog(
+        lambda line: write_stderr(_STDERR, line),
+        level=options.log_level,
+        topics=(*options.debug_topics, *_TOPICS_ASKED_FOR),
+        json=options.log_json,
+        now=time,
+    )
+    if outcome is not None:
+        log.report(outcome)
+    server = Server(
+        options,
+        paths=paths,
+        resolver=path_resolver(homes, cwd, restricted=paths.restricts),
+        storages=_disks(),
+        locks=_locks(identity, log),
+        access=access,
+    )
+    if options.show_version:
+        _show_version(log)
+    status = serve_stdio(server.connect(log), stdin=_STDIN, stdout=_STDOUT)
+    status = status if modern_exit_codes else _classic(status)
+    if options.show_rc:
+        _show_status(log, status)
+    return status
+
+
+def _confine(options: ServeOptions, paths: PathPolicy, identity: Identity) -> Event | None:
+    """Confine this process if `options` say so; return what to tell of it. Raises UsageError."""
+    if options.confine == "off":
+        return None
+    from .confinement.landlock import Landlock
+    from .confinement.process import confine_process
+    from .events.process import Confined, NotConfined
+
+    writable, strictly = options.permissions != READ_ONLY, options.confine == "require"
+    if writable and paths.restricts:
+        identity.settle()
+    try:
+        return Confined(tuple(confine_process(Landlock(), paths.trees, writable=writable, strictly=strictly)))
+    except ConfinementImpossible as error:
+        if strictly:
+            raise UsageError(f"option --confine=require cannot be kept: {error.detail}") from None
+        return NotConfined(error.detail)
+
+
+def _disks() -> StorageProvider:
+    from .storage.places import FilesystemProvider
+
+    return FilesystemProvider()
+
+
+def _locks(identity: Identity, log: Reporter) -> LockManager:
+    from time import monotonic, sleep
+
+    from .locking.manager import FileLockManager
+    from .locking.owner import KernelProcesses
+
+    return FileLockManager(identity, processes=KernelProcesses(), clock=monotonic, sleep=sleep, reporter=log)
+
+
+def _occupy_standard_descriptors() -> None:
+    """Let no file of a repository get the number that log lines or replies are written to."""
+    for descriptor in (_STDIN, _STDOUT, _STDERR):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest free number is the one that is missing.
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _classic(status: int) -> int:
+    return _FAULT if 0 < status < _SIGNALLED else status
+
+
+def _show_version(log: Reporter) -> None:
+    from ._version import __version__
+    from .events.process import VersionShown
+
+    log.report(VersionShown(__version__))
+
+
+def _show_status(log: Reporter, status: int) -> None:
+    from .events.process import EndedBadly, EndedWell
+
+    log.report(EndedBadly(status) if status else EndedWell(status))
+
+
+def current_directory() -> str:
+    """Return the absolute current directory. Raises UsageError when there is none any more."""
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise UsageError(f"the current directory cannot be used: {error.strerror}; start in another one") from None
