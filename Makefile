@@ -20,6 +20,8 @@ test: $(VENV)/installed
 	rm -rf $(STAGE) && mkdir -p $(STAGE)
 	cp -r tests scripts benchmarks demo pyproject.toml README.md docs $(STAGE)
 	cd $(STAGE) && BORG_SERVE_LIB_INSTALLED=yes $(CURDIR)/$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+	cd $(STAGE) && BORG_SERVE_LIB_INSTALLED=yes $(CURDIR)/$(VENV)/bin/python -m pytest tests/policy \
+		--cov=borg_serve_lib.policy --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

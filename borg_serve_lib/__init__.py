@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from .locking.manager import FileLockManager
     from .locking.memory import MemoryLockManager
     from .policy.access import AccessPolicy, AllowAll, Decision, Verb
+    from .policy.explanation import Explanation
     from .policy.forced_command import resolve_options
     from .policy.homes import Homes
     from .policy.options import HelpRequested, ServeOptions, VersionRequested, parse_serve_arguments, render_help
     from .policy.paths import PathPolicy, resolve_path
-    from .process import serve_process
+    from .process import explain_command_line, serve_process
     from .reporting import Event, Level, Reporter
     from .rpc.connection import Connection
     from .server import Server, account_home, path_resolver
@@ -38,6 +39,7 @@ __all__ = [
     "Connection",
     "Decision",
     "Event",
+    "Explanation",
     "FileLockManager",
     "FilesystemProvider",
     "HelpRequested",
@@ -60,6 +62,7 @@ __all__ = [
     "VersionRequested",
     "__version__",
     "account_home",
+    "explain_command_line",
     "open_repository",
     "parse_serve_arguments",
     "path_resolver",
@@ -80,13 +83,14 @@ _MODULES = {
     "locking.manager": ("FileLockManager",),
     "locking.memory": ("MemoryLockManager",),
     "policy.access": ("AccessPolicy", "AllowAll", "Decision", "Verb"),
+    "policy.explanation": ("Explanation",),
     "policy.forced_command": ("resolve_options",),
     "policy.homes": ("Homes",),
     "policy.options": ("HelpRequested", "ServeOptions", "VersionRequested", "parse_serve_arguments", "render_help"),
     "policy.paths": ("PathPolicy", "resolve_path"),
     "reporting": ("Event", "Level", "Reporter"),
     "rpc.connection": ("Connection",),
-    "process": ("serve_process",),
+    "process": ("explain_command_line", "serve_process"),
     "server": ("Server", "account_home", "path_resolver"),
     "storage.base": ("Storage", "StorageProvider"),
     "storage.memory": ("MemoryProvider",),

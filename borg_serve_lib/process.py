@@ -12,9 +12,12 @@ from .server import Server, path_resolver
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .locking.base import LockManager
     from .locking.identity import Identity
     from .policy.access import AccessPolicy
+    from .policy.explanation import Explanation
     from .policy.homes import Homes
     from .policy.options import ServeOptions
     from .reporting import Event, Reporter
@@ -142,6 +145,22 @@ def _show_status(log: Reporter, status: int) -> None:
     from .events.process import EndedBadly, EndedWell
 
     log.report(EndedBadly(status) if status else EndedWell(status))
+
+
+def explain_command_line(argv: Sequence[str], *, homes: Homes) -> Explanation:
+    """Return what a server with the options in `argv` would allow, without serving anything.
+
+    `argv`: the words after `explain`, see the help text; if they ask for help, that is returned. Raises UsageError.
+    """
+    from .policy.explanation import Explanation, explain, parse_explain_arguments
+    from .policy.options import render_help
+
+    question = parse_explain_arguments(argv)
+    if question is None:
+        return Explanation(render_help(), allowed=True)
+    cwd = current_directory()
+    paths = PathPolicy.from_options(question.options, cwd=cwd, realpath=os.path.realpath)
+    return explain(question, paths, path_resolver(homes, cwd, restricted=paths.restricts))
 
 
 def current_directory() -> str:

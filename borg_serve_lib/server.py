@@ -9,7 +9,7 @@ from .errors import PathNotAllowed
 from .policy.access import AccessPolicy
 from .policy.homes import Homes
 from .policy.paths import PathPolicy, resolve_path
-from .policy.permissions import NO_DELETE, READ_ONLY, WRITE_ONLY, policy_of
+from .policy.permissions import READ_ONLY, keeps_everything, policy_of
 from .reporting import FanOut
 
 TYPE_CHECKING = False
@@ -100,7 +100,7 @@ class Server:
         if options.max_lock_wait is not None:
             wait = options.max_lock_wait if request.lock_wait is None else min(request.lock_wait, options.max_lock_wait)
             request = request.evolve(lock_wait=wait)
-        keeps_all = options.append_only or options.permissions in (NO_DELETE, WRITE_ONLY)
+        keeps_all = options.append_only or keeps_everything(options.permissions)
         rules = HostRules(append_only=keeps_all, storage_quota=options.storage_quota)
         return open_repository(path, request, storages=storages, locks=self._locks, rules=rules, reporter=reporter)
 

@@ -12,23 +12,9 @@ SPEAKS_AS = "borg 1.4.5"
 
 
 def main() -> int:
-    """Run the server that the command line asks for; return the exit status of the process."""
+    """Do what the command line asks for; return the exit status of the process."""
     try:
-        meaning = borg_serve_lib.parse_serve_arguments(sys.argv[1:])
-        if isinstance(meaning, borg_serve_lib.HelpRequested):
-            return _say(borg_serve_lib.render_help())
-        if isinstance(meaning, borg_serve_lib.VersionRequested):
-            return _say(f"borg-serve {borg_serve_lib.__version__} (speaks as {SPEAKS_AS})\n")
-        os.umask(meaning.umask)
-        return borg_serve_lib.serve_process(
-            meaning,
-            original_command=os.environ.get("SSH_ORIGINAL_COMMAND"),
-            homes=borg_serve_lib.Homes.of(
-                os.environ, is_root=os.geteuid() == 0, account_home=borg_serve_lib.account_home
-            ),
-            borg_host_id=os.environ.get("BORG_HOST_ID"),
-            modern_exit_codes=os.environ.get("BORG_EXIT_CODES") == "modern",
-        )
+        return _run(sys.argv[1:])
     except borg_serve_lib.UsageError as error:
         # A borg client reads stderr as UTF-8 and dies of anything else.
         with suppress(OSError):  # or nobody reads it
@@ -38,9 +24,29 @@ def main() -> int:
         return 130
 
 
+def _run(argv: list[str]) -> int:
+    homes = borg_serve_lib.Homes.of(os.environ, is_root=os.geteuid() == 0, account_home=borg_serve_lib.account_home)
+    if argv[:1] == ["explain"]:
+        explanation = borg_serve_lib.explain_command_line(argv[1:], homes=homes)
+        return _say(explanation.text) or int(not explanation.allowed)
+    meaning = borg_serve_lib.parse_serve_arguments(argv)
+    if isinstance(meaning, borg_serve_lib.HelpRequested):
+        return _say(borg_serve_lib.render_help())
+    if isinstance(meaning, borg_serve_lib.VersionRequested):
+        return _say(f"borg-serve {borg_serve_lib.__version__} (speaks as {SPEAKS_AS})\n")
+    os.umask(meaning.umask)
+    return borg_serve_lib.serve_process(
+        meaning,
+        original_command=os.environ.get("SSH_ORIGINAL_COMMAND"),
+        homes=homes,
+        borg_host_id=os.environ.get("BORG_HOST_ID"),
+        modern_exit_codes=os.environ.get("BORG_EXIT_CODES") == "modern",
+    )
+
+
 def _say(text: str) -> int:
     try:
-        os.write(1, text.encode())
+        os.write(1, text.encode("utf-8", "backslashreplace"))
     except OSError:  # nobody reads it
         return 2
     return 0

@@ -344,3 +344,37 @@ def test_importing_the_package_loads_none_of_its_parts() -> None:
     script = "import sys, borg_serve_lib; print(*(name for name in sys.modules if name.startswith('borg_serve_lib')))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert done.stdout.split() == [b"borg_serve_lib"]
+
+
+# --- explain
+
+
+def test_explain_tells_what_would_be_allowed_and_serves_nothing(tmp_path: Path) -> None:
+    done = run(
+        "explain",
+        f"--restrict-to-path={tmp_path}",
+        "--path=/~/r",
+        "--original-command=borg serve --debug",
+        env={"HOME": str(tmp_path), "SSH_ORIGINAL_COMMAND": "ignored 'here"},
+        stdin=NEGOTIATE,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    told = done.stdout.decode()
+    assert f"allowed: it means '{os.path.realpath(tmp_path)}/r'" in told
+    assert "served, with log level debug" in told
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "told"),
+    [
+        (["--restrict-to-path=/nowhere", "--path=~nosuchaccount/r"], 1, b"no such account"),
+        (["--original-command=sh -c 'borg serve'"], 1, b"is refused"),
+        (["--help"], 0, b"usage: borg-serve"),
+        (["--path"], 2, b""),
+    ],
+)
+def test_the_status_of_explain_says_whether_all_is_allowed(argv: list[str], status: int, told: bytes) -> None:
+    done = run("explain", *argv)
+    assert done.returncode == status
+    assert told in done.stdout
+    assert bool(done.stderr) is (status == 2)

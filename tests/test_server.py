@@ -32,6 +32,7 @@ from borg_serve_lib import (
 )
 from borg_serve_lib.errors import PathNotAllowed
 from borg_serve_lib.events.session import PathRefused, PathResolved
+from borg_serve_lib.locking.memory import MemoryLock
 from borg_serve_lib.process import current_directory
 
 
@@ -253,3 +254,30 @@ def test_each_public_name_has_one_home() -> None:
 def test_other_names_are_not_there() -> None:
     with pytest.raises(AttributeError, match="module 'borg_serve_lib' has no attribute 'nosuch'"):
         _ = borg_serve_lib.nosuch
+
+
+# --- the host's limits
+
+
+@pytest.mark.parametrize(("asked", "waited"), [(500, 2), (1, 1), (None, 2)])
+def test_no_client_waits_longer_for_a_lock_than_the_host_lets_it(
+    asked: int | None, waited: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float | None] = []
+    monkeypatch.setattr(MemoryLock, "acquire", lambda self, mode, wait: waits.append(wait))
+    ask(connect(server(ServeOptions(max_lock_wait=2))), "open", path="r", create=True, exclusive=True, lock_wait=asked)
+    assert waits == [waited]
+
+
+def test_a_server_that_only_reads_takes_no_lock_and_writes_nothing() -> None:
+    storages, locks = MemoryProvider(("/srv",)), MemoryLockManager()
+    first = connect(server(storages=storages, locks=locks))
+    ask(first, "open", path="r", create=True, exclusive=True)
+    ask(first, "put", id=bytes(32), data=b"manifest")
+    ask(first, "commit")
+    reading = connect(server(ServeOptions(permissions="read-only"), storages=storages, locks=locks))
+    assert "r" in ask(reading, "open", path="r", exclusive=True, lock_wait=0)
+    assert ask(reading, "get", id=bytes(32))["r"] in ("manifest", b"manifest")
+    assert "not permitted here (permissions: read-only)" in str(ask(reading, "put", id=bytes(32), data=b"x"))
+    refused = ask(connect(server(ServeOptions(permissions="read-only"))), "open", path="new", create=True)
+    assert "not permitted here (permissions: read-only)" in str(refused)

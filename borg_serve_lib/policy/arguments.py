@@ -27,7 +27,8 @@ class CommandLine:
     """The words of one command line, read once from left to right.
 
     `lenient`: options that are unknown are left out, with their value, instead of refused. Iterate to get the settings;
-    after that `has_command` says whether the word `serve` was there. Every error is UsageError.
+    after that `has_command` says whether the word `serve` was there, and `left_out` names what was. Every error is
+    UsageError.
     """
 
     def __init__(self, words: Iterable[str], *, lenient: bool) -> None:
@@ -35,6 +36,7 @@ class CommandLine:
         self._words.reverse()
         self._lenient = lenient
         self.has_command = False
+        self.left_out: list[str] = []
 
     def __iter__(self) -> Iterator[Setting]:
         while self._words:
@@ -78,6 +80,7 @@ class CommandLine:
     def _leave_out(self, name: str, *, may_have_value: bool) -> None:
         if not self._lenient or not _has_the_shape_of_a_name(name):
             raise UsageError(f"option {shown(name)} is unknown" + ("" if self._lenient else "; see --help"))
+        self.left_out.append(name)
         if may_have_value and self._words and self._can_be_left_out(self._words[-1]):
             self._words.pop()
 

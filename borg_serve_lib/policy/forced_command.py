@@ -54,9 +54,14 @@ def parse_client_command(command: str) -> ServeOptions:
     if len(command) > MAX_ORIGINAL_COMMAND:
         raise UsageError(f"the client's command is longer than {MAX_ORIGINAL_COMMAND} characters")
     try:
-        return _parse(_without_assignments(split_words(command)))
+        return _parse(split_client_command(command))
     except UsageError as error:
         raise UsageError(f"the client's command {shown(command)} is refused: {error.detail}") from None
+
+
+def split_client_command(command: str) -> list[str]:
+    """Return the words of a client's command, the program's name first; environment assignments are left out."""
+    return _without_assignments(split_words(command))
 
 
 def _without_assignments(words: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ _DESCRIPTION_COLUMN = 29
 
 _INTRODUCTION = """\
 usage: borg-serve [serve] [options]
+       borg-serve explain [options] [--original-command TEXT] [--path PATH]...
 
 Serves Borg repositories to borg 1.x clients over stdin and stdout, as
 "borg serve" does. It is not started by hand but by the client through ssh,
@@ -20,6 +21,10 @@ mostly as the forced command of a line in authorized_keys:
 
 The client's own command then decides the log level, the debug topics and
 nothing else.
+
+"explain" serves nothing: it prints what the options let clients do, what
+would become of a client's command, and whether a client's path would be
+allowed. Its exit status is 1 if the command or a path would be refused.
 """
 
 _CLOSING = """\

@@ -71,11 +71,25 @@ class Permissions(AccessPolicy):
         self._mode = permissions_mode(mode)
 
     def decide(self, verb: Verb, object_id: bytes | None = None) -> Decision:
-        if self._mode in (ALL, *_ALLOWED_IN[verb]):
+        if _allows(self._mode, verb):
             return ALLOWED
         if object_id == MANIFEST_ID and self._mode in _MANIFEST_ALLOWED_IN.get(verb, ()):
             return ALLOWED
         return Decision(False, f"{_MEANING[verb]} is not permitted here (permissions: {self._mode})")
+
+
+def allowed_verbs(mode: str) -> list[Verb]:
+    """Return what a mode allows, whatever the object."""
+    return [verb for verb in Verb if _allows(mode, verb)]
+
+
+def keeps_everything(mode: str) -> bool:
+    """Return whether a mode that writes keeps whatever was committed, as append-only does."""
+    return mode in (NO_DELETE, WRITE_ONLY)
+
+
+def _allows(mode: str, verb: Verb) -> bool:
+    return mode == ALL or mode in _ALLOWED_IN[verb]
 
 
 def permissions_mode(text: str) -> str:

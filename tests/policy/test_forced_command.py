@@ -301,3 +301,34 @@ def test_any_text_is_a_serve_command_or_refused_in_one_printable_line(command: s
         assert len(str(result)) < 500
     else:
         assert "serve" in shlex.split(command)[1:]
+
+
+# --- limits of the host
+
+
+@pytest.mark.parametrize(
+    ("limit", "asked", "got"),
+    [
+        (Level.DEBUG, "--debug", Level.DEBUG),
+        (Level.INFO, "--debug", Level.INFO),
+        (Level.WARNING, "--info", Level.WARNING),
+        (Level.WARNING, "", Level.WARNING),
+        (Level.ERROR, "", Level.ERROR),
+        (Level.INFO, "--critical", Level.CRITICAL),
+    ],
+)
+def test_the_host_limits_what_is_logged_for_clients(limit: Level, asked: str, got: Level) -> None:
+    assert resolve_options(ServeOptions(max_log_level=limit), f"borg serve {asked}").log_level is got
+
+
+def test_debug_topics_are_given_where_debugging_is() -> None:
+    command = "borg serve --debug-topic=x"
+    assert resolve_options(ServeOptions(), command).debug_topics == ("borg.debug.x",)
+    assert resolve_options(ServeOptions(max_log_level=Level.INFO), command).debug_topics == ()
+
+
+def test_a_client_does_not_decide_about_limits_rights_and_confinement() -> None:
+    forced = ServeOptions(max_lock_wait=5, max_log_level=Level.ERROR, permissions="read-only", confine="require")
+    asked = "borg serve --max-lock-wait=500 --max-log-level=debug --permissions=all --confine=off --debug"
+    resolved = resolve_options(forced, asked)
+    assert resolved == forced.evolve(log_level=Level.ERROR)

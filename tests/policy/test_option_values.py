@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from borg_serve_lib.errors import UsageError
 from borg_serve_lib.policy import option_values as values
+from borg_serve_lib.reporting import Level
 
 ONE_LINE = st.text(st.characters(codec="utf-8"))
 
@@ -133,3 +134,40 @@ def test_long_text_is_cut_where_it_is_shown(text: str) -> None:
 
 def test_text_of_sixty_characters_is_shown_whole() -> None:
     assert values.shown("x" * 60) == f"'{'x' * 60}'"
+
+
+# --- seconds, levels, ways to confine
+
+
+@pytest.mark.parametrize(("text", "number"), [("0", 0), ("60", 60), ("+7", 7)])
+def test_seconds_are_whole_and_not_below_zero(text: str, number: int) -> None:
+    assert values.seconds(text) == number
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "", "soon", "1h", "9" * 19])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no"):
+        values.seconds(text)
+
+
+@pytest.mark.parametrize("level", Level)
+def test_a_level_is_given_by_its_name(level: Level) -> None:
+    assert values.level(level.name.lower()) is level
+    assert values.level(level.name) is level
+
+
+@pytest.mark.parametrize("text", ["", "10", "warn", "notset"])
+def test_another_level_is_refused_with_those_that_there_are(text: str) -> None:
+    with pytest.raises(UsageError, match="write one of debug, info, warning, error, critical"):
+        values.level(text)
+
+
+@pytest.mark.parametrize("text", values.CONFINE)
+def test_a_way_to_confine_is_given_by_its_name(text: str) -> None:
+    assert values.confine(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "yes", "AUTO"])
+def test_another_way_to_confine_is_refused_with_those_that_there_are(text: str) -> None:
+    with pytest.raises(UsageError, match="write one of auto, require, off"):
+        values.confine(text)

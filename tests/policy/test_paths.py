@@ -319,3 +319,31 @@ def test_no_request_escapes_its_tree_whatever_links_there_are(links: dict[str, s
     raw = "/".join(["/a", *parts]).encode("utf-8", "surrogateescape")
     path = resolve_path(raw, base_dir="/a", cwd="/a", expand_user=expand_user, realpath=realpath)
     assert policy.allows(path) is is_below(path, realpath("/a"))
+
+
+# --- what is left for the process itself
+
+
+@given(TREES, TREES, CANONICAL)
+def test_whatever_is_allowed_lies_in_the_trees(
+    paths: tuple[str, ...], repositories: tuple[str, ...], path: str
+) -> None:
+    policy = PathPolicy(paths, repositories)
+    if policy.allows(path):
+        assert any(is_below(path, tree) for tree in policy.trees)
+
+
+@pytest.mark.parametrize(
+    ("paths", "repositories", "trees"),
+    [
+        ((), (), ("/",)),
+        (("/a", "/b"), (), ("/a", "/b")),
+        ((), ("/a", "/b"), ("/a", "/b")),
+        (("/a",), ("/a/r", "/b/r"), ("/a/r",)),
+        (("/a",), ("/b/r",), ()),
+    ],
+)
+def test_the_trees_are_the_narrower_restriction(
+    paths: tuple[str, ...], repositories: tuple[str, ...], trees: tuple[str, ...]
+) -> None:
+    assert PathPolicy(paths, repositories).trees == trees

@@ -1,0 +1,130 @@
+"""What a server would allow, and why, in words: for the host, who has to trust a line of authorized_keys."""
+
+from __future__ import annotations
+
+from ..errors import InvalidArgument, PathNotAllowed, UsageError
+from ..units import format_size
+from ..values import Value
+from .access import Verb
+from .arguments import CommandLine
+from .forced_command import CLIENT_DECIDES, resolve_options, split_client_command
+from .options import HelpRequested, ServeOptions, VersionRequested, parse_serve_arguments
+from .permissions import allowed_verbs, keeps_everything
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .paths import PathPolicy
+
+COMMAND = "explain"
+_ORIGINAL_COMMAND = "--original-command"
+_PATH = "--path"
+
+
+class Question(Value):
+    """What is to be explained. `original_command`: of a client, None for none. `paths`: as clients would give them."""
+
+    options: ServeOptions
+    original_command: str | None
+    paths: tuple[str, ...]
+
+
+class Explanation(Value):
+    """The answer: `text` of several lines; `allowed`: whether all that was asked for would be."""
+
+    text: str
+    allowed: bool
+
+
+def parse_explain_arguments(argv: Sequence[str]) -> Question | None:
+    """Return what `argv` (without the program's name and the word `explain`) asks, None if for help.
+
+    Raises UsageError.
+    """
+    own: dict[str, list[str]] = {_ORIGINAL_COMMAND: [], _PATH: []}
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name, has_value, value = word.partition("=")
+        if name not in own:
+            rest.append(word)
+            continue
+        given = value if has_value else next(words, None)
+        if given is None:
+            raise UsageError(f"option {name} needs a value")
+        own[name].append(given)
+    meaning = parse_serve_arguments(rest)
+    if isinstance(meaning, VersionRequested):
+        raise UsageError(f"{COMMAND} has no version of its own; leave the word out")
+    if isinstance(meaning, HelpRequested):
+        return None
+    return Question(meaning, own[_ORIGINAL_COMMAND][-1] if own[_ORIGINAL_COMMAND] else None, tuple(own[_PATH]))
+
+
+def explain(question: Question, policy: PathPolicy, resolve: Callable[[bytes], str]) -> Explanation:
+    """Return what a server with these options would allow.
+
+    `policy`: the restrictions, resolved. `resolve`: what a client's raw path means, see paths.resolve_path.
+    """
+    allowed = True
+    lines = [f"{name + ':':<14}{text}" for name, text in _rules(question.options, policy)]
+    if question.original_command is not None:
+        taken, told = _judge_command(question.options, question.original_command)
+        allowed = allowed and taken
+        lines += ["", f"client's command {question.original_command!r}", *(f"  {line}" for line in told)]
+    for path in question.paths:
+        fine, verdict = _judge_path(path, policy, resolve)
+        allowed = allowed and fine
+        lines += ["", f"client's path {path!r}", f"  {verdict}"]
+    return Explanation("\n".join(lines) + "\n", allowed)
+
+
+def _rules(options: ServeOptions, policy: PathPolicy) -> Iterator[tuple[str, str]]:
+    if not policy.restricts:
+        yield "repositories", "everywhere the account can reach; restrict that with --restrict-to-path"
+    for path in policy.restrict_to_paths:
+        yield "repositories", f"at or below {path!r}"
+    for path in policy.restrict_to_repositories:
+        yield "repositories", ("of these only " if policy.restrict_to_paths else "") + f"at {path!r}"
+    verbs = allowed_verbs(options.permissions)
+    yield "permissions", options.permissions
+    yield "  allowed", ", ".join(verb.value for verb in Verb if verb in verbs)
+    yield "  refused", ", ".join(verb.value for verb in Verb if verb not in verbs) or "nothing"
+    keeps_all = options.append_only or keeps_everything(options.permissions)
+    yield "append-only", "yes" if keeps_all else "as each repository's config says"
+    quota = options.storage_quota
+    yield "quota", "as each repository's config says" if quota is None else format_size(quota) if quota else "none"
+    wait = options.max_lock_wait
+    yield "lock wait", "as long as the client asks for" if wait is None else f"{wait} seconds at most"
+    yield "log level", f"the client's choice, down to {options.max_log_level.name.lower()}"
+    yield "umask", f"{options.umask:03o}"
+    yield "confinement", options.confine if policy.restricts else f"{options.confine}; but nothing is restricted"
+
+
+def _judge_command(options: ServeOptions, command: str) -> tuple[bool, list[str]]:
+    try:
+        resolved = resolve_options(options, command)
+        line = CommandLine(split_client_command(command)[1:], lenient=True)
+        given = [setting.option for setting in line]
+    except UsageError as error:
+        return False, [error.detail]
+    ignored = [option.names[0] for option in given if option.field not in CLIENT_DECIDES] + line.left_out
+    told = [f"served, with log level {resolved.log_level.name.lower()}"]
+    if resolved.debug_topics:
+        told.append(f"debug topics: {', '.join(map(repr, resolved.debug_topics))}")
+    if ignored:
+        told.append(f"without effect, since the host decides: {', '.join(dict.fromkeys(ignored))}")
+    return True, told
+
+
+def _judge_path(path: str, policy: PathPolicy, resolve: Callable[[bytes], str]) -> tuple[bool, str]:
+    try:
+        resolved = resolve(path.encode("utf-8", "surrogateescape"))
+    except PathNotAllowed:
+        return False, "refused: there is no such account, which the client is not told"
+    except InvalidArgument as error:
+        return False, f"refused: {error}"
+    if policy.allows(resolved):
+        return True, f"allowed: it means {resolved!r}"
+    return False, f"refused: it means {resolved!r}, which is outside; the client is told its own words only"

@@ -1,0 +1,186 @@
+"""What a host is told about its own command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from borg_serve_lib.errors import InvalidArgument, PathNotAllowed, UsageError
+from borg_serve_lib.policy.access import Verb
+from borg_serve_lib.policy.explanation import Explanation, Question, explain, parse_explain_arguments
+from borg_serve_lib.policy.options import ServeOptions
+from borg_serve_lib.policy.paths import PathPolicy
+
+
+def resolve(raw: bytes) -> str:
+    if raw.startswith(b"~"):
+        raise PathNotAllowed(raw.decode())
+    if b"\0" in raw:
+        raise InvalidArgument("a repository path cannot contain a NUL byte")
+    path = raw.decode("utf-8", "surrogateescape")
+    return path if path.startswith("/") else f"/cwd/{path}"
+
+
+def answer(*argv: str) -> Explanation:
+    question = parse_explain_arguments(argv)
+    assert question is not None
+    options = question.options
+    return explain(question, PathPolicy(options.restrict_to_paths, options.restrict_to_repositories), resolve)
+
+
+# --- the question
+
+
+def test_a_question_is_the_servers_options_and_what_a_client_would_ask() -> None:
+    question = parse_explain_arguments(
+        ["--path", "/a", "--append-only", "--original-command=borg serve --debug", "--path=/b=c", "--umask=022"]
+    )
+    assert question == Question(ServeOptions(append_only=True, umask=0o022), "borg serve --debug", ("/a", "/b=c"))
+
+
+def test_a_question_may_ask_for_nothing_in_particular() -> None:
+    assert parse_explain_arguments([]) == Question(ServeOptions(), None, ())
+
+
+def test_an_empty_command_is_a_command() -> None:
+    question = parse_explain_arguments(["--original-command", ""])
+    assert question is not None
+    assert question.original_command == ""
+
+
+def test_of_several_commands_the_last_counts() -> None:
+    question = parse_explain_arguments(["--original-command", "a", "--original-command", "b"])
+    assert question is not None
+    assert question.original_command == "b"
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--path"], "option --path needs a value"),
+        (["--original-command"], "option --original-command needs a value"),
+        (["--nosuch"], "option '--nosuch' is unknown"),
+        (["/a"], "no command of this server"),
+        (["--version"], "no version of its own"),
+    ],
+)
+def test_a_question_that_cannot_be_read_is_refused(argv: list[str], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        parse_explain_arguments(argv)
+
+
+def test_help_may_be_asked_for() -> None:
+    assert parse_explain_arguments(["--help"]) is None
+
+
+# --- the answer: the rules
+
+
+def rules(*argv: str) -> dict[str, str]:
+    return {name.strip(): text for name, _, text in (line.partition(": ") for line in answer(*argv).text.splitlines())}
+
+
+def test_the_defaults_are_told() -> None:
+    told = {name: text.strip() for name, text in rules().items()}
+    assert told == {
+        "repositories": "everywhere the account can reach; restrict that with --restrict-to-path",
+        "permissions": "all",
+        "allowed": ", ".join(verb.value for verb in Verb),
+        "refused": "nothing",
+        "append-only": "as each repository's config says",
+        "quota": "as each repository's config says",
+        "lock wait": "as long as the client asks for",
+        "log level": "the client's choice, down to debug",
+        "umask": "077",
+        "confinement": "auto; but nothing is restricted",
+    }
+    assert answer().allowed
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["--restrict-to-path=/a b"], "repositories: at or below '/a b'"),
+        (["--restrict-to-repository=/r"], "repositories: at '/r'"),
+        (["--restrict-to-path=/a", "--restrict-to-repository=/a/r"], "repositories: of these only at '/a/r'"),
+        (["--permissions=read-only"], "  allowed:    list, get, key-read, check"),
+        (["--permissions=no-delete"], "append-only:  yes"),
+        (["--permissions=read-only"], "append-only:  as each repository's config says"),
+        (["--append-only"], "append-only:  yes"),
+        (["--storage-quota=1.5T"], "quota:        1.50 TB"),
+        (["--storage-quota=0"], "quota:        none"),
+        (["--max-lock-wait=60"], "lock wait:    60 seconds at most"),
+        (["--max-log-level=info"], "log level:    the client's choice, down to info"),
+        (["--umask=7"], "umask:        007"),
+        (["--confine=require", "--restrict-to-path=/a"], "confinement:  require"),
+    ],
+)
+def test_each_rule_is_told(argv: list[str], line: str) -> None:
+    assert line in answer(*argv).text.splitlines()
+
+
+# --- the answer: a client's command
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("borg serve", ["served, with log level warning"]),
+        ("borg serve --info --lock-wait=3", ["served, with log level info"]),
+        (
+            "borg serve --umask=077 --debug-topic=x --debug-topic y.z --umask=0",
+            [
+                "served, with log level warning",
+                "debug topics: 'borg.debug.x', 'y.z'",
+                "without effect, since the host decides: --umask",
+            ],
+        ),
+        (
+            "A=1 borg serve --append-only --from-the-future=1",
+            [
+                "served, with log level warning",
+                "without effect, since the host decides: --append-only, --from-the-future",
+            ],
+        ),
+    ],
+)
+def test_a_command_that_is_served_is_told_with_what_becomes_of_its_options(command: str, told: list[str]) -> None:
+    explanation = answer("--original-command", command)
+    assert explanation.text.split(f"client's command {command!r}\n")[1].splitlines() == [f"  {line}" for line in told]
+    assert explanation.allowed
+
+
+@pytest.mark.parametrize("command", ["", "scp -f /x", "borg serve extra", "borg 'serve", "borg serve --umask=9"])
+def test_a_command_that_is_refused_is_told_with_the_reason(command: str) -> None:
+    explanation = answer("--original-command", command)
+    assert f"the client's command {command!r} is refused: " in explanation.text
+    assert not explanation.allowed
+
+
+def test_the_limit_of_the_log_level_holds_in_the_answer() -> None:
+    told = answer("--max-log-level=info", "--original-command", "borg serve --debug --debug-topic=x").text
+    assert "served, with log level info\n" in told
+    assert "debug topics" not in told
+
+
+# --- the answer: a client's paths
+
+
+@pytest.mark.parametrize(
+    ("path", "verdict", "allowed"),
+    [
+        ("/a/r", "allowed: it means '/a/r'", True),
+        ("r", "refused: it means '/cwd/r', which is outside; the client is told its own words only", False),
+        ("~nobody/r", "refused: there is no such account, which the client is not told", False),
+        ("a\0b", "refused: a repository path cannot contain a NUL byte", False),
+        ("/a/\udcff", "allowed: it means", True),
+    ],
+)
+def test_a_path_is_judged(path: str, verdict: str, allowed: bool) -> None:
+    explanation = explain(Question(ServeOptions(), None, (path,)), PathPolicy(("/a",)), resolve)
+    assert verdict in explanation.text
+    assert explanation.allowed is allowed
+
+
+def test_one_refusal_among_several_counts() -> None:
+    assert not answer("--restrict-to-path=/a", "--path=/b", "--path=/a", "--original-command=borg serve").allowed
+    assert answer("--restrict-to-path=/a", "--path=/a/x", "--path=/a", "--original-command=borg serve").allowed
