@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -15,8 +14,7 @@ from borg_serve_lib.confinement.base import Allowance
 from borg_serve_lib.confinement.landlock import Landlock
 from borg_serve_lib.errors import ConfinementImpossible
 
-AVAILABLE = ctypes.CDLL(None).syscall(444, None, 0, 1) > 0
-"""Whether this kernel has Landlock. Where it has not, the tests see that it is said."""
+from .support import AVAILABLE
 
 CONFINED = """
 import os, socket, sys, threading
