@@ -116,7 +116,7 @@ class CacheFiles:
             try:
                 self._write_beside(transaction, index, hints)
             except NoSpace:
-                self._remove_all()
+                self.remove()
                 raise
 
     def give_way(self, index: ObjectIndex, cause: BorgServeError) -> None:
@@ -124,7 +124,7 @@ class CacheFiles:
         from ..events.maintenance import OldIndexGaveWay
 
         index.move_to_memory()
-        self._remove_all()
+        self.remove()
         self._reporter.report(OldIndexGaveWay(str(cause)))
 
     def _write_beside(self, transaction: int, index: ObjectIndex, hints: Hints) -> None:
@@ -180,7 +180,8 @@ class CacheFiles:
     def _remove_others(self, transaction: int) -> None:
         self._remove(lambda name: not name.endswith(f".{transaction}"))
 
-    def _remove_all(self) -> None:
+    def remove(self) -> None:
+        """Remove all cache files, the index first and for sure."""
         # Native borg fails over an index that is behind and has no hints; without an index it replays all segments.
         self._remove(lambda name: name.startswith(_KINDS[0]))
         self._storage.sync_directory()

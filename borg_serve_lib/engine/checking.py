@@ -21,6 +21,7 @@ from ..events.maintenance import (
 )
 from ..format import segment as segment_format
 from ..reporting import Reporter
+from .caches import CacheFiles
 from .index import ObjectIndex
 from .log import SegmentLog
 from .parallel import in_order, usable_cores
@@ -42,6 +43,7 @@ class RepositoryFiles:
 
     location: str
     log: SegmentLog
+    caches: CacheFiles
     settings: Settings
     reporter: Reporter
 
@@ -124,6 +126,8 @@ class Check:
             self.found(str(outcome))
             if self._repair:
                 self.note(f"attempting to recover {self._file_name(segment)}")
+                # Its entries move: an index that knows them by their old places must not survive an interruption.
+                self._files.caches.remove()
                 self._recover_segment(segment)
                 outcome = self._verify(segment)
         if self._deadline is None:
@@ -147,7 +151,7 @@ class Check:
 
     def _recover_segment(self, segment: int) -> None:
         with self._files.log.source(segment) as source:
-            self._files.log.rewrite(segment, segment_format.salvage(source))
+            self._files.log.rewrite(segment, segment_format.salvage(source.around_holes()))
 
     def _file_name(self, segment: int) -> str:
         return f"{self._files.location}/{self._files.log.name(segment)}"
@@ -209,7 +213,8 @@ def check_repository(
     """
     reporter.report(CheckStarted())
     transaction, committed = _committed(transactions, log, reporter)
-    check = Check(RepositoryFiles(location, log, settings, reporter), repair=repair, deadline=deadline)
+    files = RepositoryFiles(location, log, transactions.caches, settings, reporter)
+    check = Check(files, repair=repair, deadline=deadline)
     if transaction is None:
         check.found("This repository contains no valid data.")
         return False
@@ -248,6 +253,8 @@ def _committed(
     except BorgServeError as error:
         reporter.report(CheckDetail(f"Failed to read committed index ({error})"))
     transaction = transactions.last_commit.damaged
+    if transaction is None:
+        transaction = log.damaged_commit()
     if transaction is None:
         transaction = log.last_commit()
     if transaction is None:

@@ -5,16 +5,19 @@ Source: spec, repository-format.md section 16.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import attrs
 
+from ..errors import IntegrityError
 from ..format import segment as segment_format
 from ..format.entry import COMMIT_SIZE, DELETE, PUT
+from ..limits import ID_SIZE
 from ..reporting import Reporter
 from .index import ObjectIndex
 from .log import SegmentLog
 from .progress import ProgressMeter
+from .source import SegmentSource
 from .state import TransactionState
 
 _ROOM_TO_KEEP = 4 * 4096
@@ -61,16 +64,26 @@ def compact(
     *,
     indexed_transaction: int | None,
     free_space: Callable[[], int | None] | None,
+    require_lock: Callable[[], object],
     reporter: Reporter,
-) -> int:
-    """Carry out `plan` and commit; return the segment of the final COMMIT.
+) -> tuple[int, IntegrityError | None]:
+    """Carry out `plan` and commit; return the segment of the final COMMIT, and the first damage that was met.
 
     `indexed_transaction`: N of the index.N on disk, which a crash would fall back to; entries of later segments are
     not yet safe to drop. `free_space`: None where there is enough for whatever is to be moved; else it tells the bytes
     that are free, and compaction goes from the segment with the least to move to that with the most, as far as each
-    step's gain lets it. Raises IntegrityError (a damaged segment: what was committed before stays), StorageError.
+    step's gain lets it. `require_lock`: raises if the lock was taken away; asked after each COMMIT, before what it has
+    made superfluous is removed: whoever broke the lock may have removed that COMMIT. A damaged segment stays as it is.
+    Raises StorageError, and what `require_lock` raises.
     """
-    compaction = _Compaction(log, index, state, indexed_transaction, reporter)
+    compaction = _Compaction(
+        log,
+        index,
+        state,
+        indexed_transaction=indexed_transaction,
+        require_lock=require_lock,
+        reporter=reporter,
+    )
     compaction.drop_missing(plan.missing)
     quota_use = state.hints.storage_quota_use
     segments = plan.segments if free_space is None else sorted(plan.segments, key=compaction.size_to_move)
@@ -89,24 +102,30 @@ def compact(
     from ..events.maintenance import CompactionFinished
 
     reporter.report(CompactionFinished(quota_use - state.hints.storage_quota_use))
-    return transaction
+    return transaction, compaction.damage
 
 
 class _Compaction:
+    """`damage`: the first that was met, None as long as there was none."""
+
     def __init__(
         self,
         log: SegmentLog,
         index: ObjectIndex,
         state: TransactionState,
+        *,
         indexed_transaction: int | None,
+        require_lock: Callable[[], object],
         reporter: Reporter,
     ) -> None:
         self._log = log
         self._index = index
         self._state = state
         self._indexed_transaction = indexed_transaction
+        self._require_lock = require_lock
         self._reporter = reporter
         self._unused: list[int] = []
+        self.damage: IntegrityError | None = None
 
     def drop_missing(self, segments: tuple[int, ...]) -> None:
         from ..events.maintenance import CompactedSegmentMissing
@@ -134,19 +153,45 @@ class _Compaction:
         return False
 
     def move(self, segment: int) -> None:
-        """Write what is still needed of a segment anew (section 16.3)."""
+        """Write what is still needed of a segment anew (section 16.3); if it is damaged it stays beside that."""
+        done = _Moved()
+        try:
+            with self._log.source(segment) as source:
+                self._move_entries(segment, source, done)
+        except IntegrityError as error:
+            self._keep(segment, done)
+            self.damage = self.damage or error
+        else:
+            self._unused.append(segment)
+
+    def _move_entries(self, segment: int, source: SegmentSource, done: _Moved) -> None:
         state = self._state
-        with self._log.source(segment) as source:
-            for tag, object_id, offset, _, data in segment_format.entries(source, segment):
-                if tag == PUT:
-                    if self._index.get(object_id) == (segment, offset):
-                        self._move_put(object_id, segment, data)
-                    else:
-                        state.unshadow(object_id, segment)
-                        state.put_removed(len(data))
-                elif tag == DELETE and self._index.get(object_id) is None:
-                    self._move_delete(object_id, segment)
-        self._unused.append(segment)
+        for tag, object_id, offset, size, data in segment_format.entries(source, segment):
+            if tag == PUT:
+                location = self._index.get(object_id)
+                if location == (segment, offset):
+                    self._move_put(object_id, segment, data)
+                    done.copied(object_id, size)
+                else:
+                    if location is not None and location[0] == segment:
+                        # Another PUT of this segment is current: or the index is wrong, and this one must not go.
+                        self._log.put_size(object_id, *location)
+                    state.unshadow(object_id, segment)
+                    state.put_removed(len(data))
+                    done.left_out(object_id, size)
+            elif tag == DELETE and self._index.get(object_id) is None:
+                self._move_delete(object_id, segment)
+
+    def _keep(self, segment: int, done: _Moved) -> None:
+        """Let the books say that `segment` stays, with what was copied from it superseded by the copies."""
+        from ..events.maintenance import DamagedSegmentKept
+
+        self._reporter.report(DamagedSegmentKept(segment))
+        hints = self._state.hints
+        for object_id in done.ids():
+            hints.shadow_index.setdefault(object_id, []).append(segment)
+        self._state.free(segment, done.copied_size)
+        hints.storage_quota_use += done.size
 
     def _move_put(self, object_id: bytes, segment: int, data: memoryview) -> None:
         self._make_room(object_id)
@@ -180,6 +225,7 @@ class _Compaction:
         self._remove_unused()
 
     def _remove_unused(self) -> None:
+        self._require_lock()
         for segment in self._unused:
             count = self._state.forget_segment(segment)
             if count:
@@ -195,3 +241,29 @@ class _Compaction:
         self._remove_unused()
         self._log.remove_empty_directories()
         return transaction
+
+
+class _Moved:
+    """What was done about the PUTs of one segment, in case that it has to stay. `size`: bytes of all their entries;
+    `copied_size`: of those that were copied.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.copied_size = 0
+        self._ids = bytearray()  # not as objects: a segment may have millions
+
+    def left_out(self, object_id: bytes, size: int) -> None:
+        """A superseded PUT was not copied."""
+        self._ids += object_id
+        self.size += size
+
+    def copied(self, object_id: bytes, size: int) -> None:
+        """A current PUT was copied."""
+        self.left_out(object_id, size)
+        self.copied_size += size
+
+    def ids(self) -> Iterator[bytes]:
+        """Yield the object ids, in the order of the PUTs."""
+        for start in range(0, len(self._ids), ID_SIZE):
+            yield bytes(self._ids[start : start + ID_SIZE])

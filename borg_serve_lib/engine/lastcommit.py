@@ -27,16 +27,19 @@ class LastCommit:
 
     def is_proved(self, transaction: int, committed: int) -> bool:
         """Return whether `transaction`, of which there is an index but no sound COMMIT, was committed: the index is
-        whole, and the segments are there in which it has objects after the last sound COMMIT, `committed`.
+        whole, and the segments are there: the COMMIT's own, and those in which the index has objects after the last
+        sound COMMIT, `committed`. Who goes back to an earlier transaction removes them by hand.
         """
         if self.damaged == transaction:
             return True
+        if not self._log.size(transaction):
+            return False
         try:
             later = self._caches.vouched_segments(transaction, after=committed)
         except CACHE_ERRORS:
             return False
         if not all(self._log.size(segment) for segment in later):
-            return False  # removed by hand, as one does to go back
+            return False
         from ..events.maintenance import CommitDamaged
 
         self._reporter.report(CommitDamaged(transaction))

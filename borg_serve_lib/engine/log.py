@@ -8,8 +8,10 @@ from ..buffers import Buffer
 from ..errors import FileMissing, InvalidRepositoryConfig
 from ..format import entry as entries_format
 from ..format import segment as segment_format
+from ..format.segment import Ending
 from ..limits import MANIFEST_ID
 from ..storage.base import Reader, Storage, Writer
+from .source import SegmentSource
 
 _OPEN_READERS = 64
 _READ_AHEAD = 8192
@@ -61,12 +63,12 @@ class SegmentLog:
 
     def _directories(self) -> list[int]:
         return sorted(
-            int(entry.name) for entry in self._storage.entries("data") if entry.is_directory and entry.name.isdecimal()
+            int(entry.name) for entry in self._storage.entries("data") if entry.is_directory and _is_number(entry.name)
         )
 
     def _files(self, directory: int) -> list[int]:
         names = self._storage.entries(f"data/{directory}")
-        files = sorted(int(entry.name) for entry in names if not entry.is_directory and entry.name.isdecimal())
+        files = sorted(int(entry.name) for entry in names if not entry.is_directory and _is_number(entry.name))
         for segment in files[:1] + files[-1:]:
             if segment // self._segments_per_dir != directory:
                 # Or each would be looked for where it is not, and a repair would find it missing.
@@ -83,17 +85,33 @@ class SegmentLog:
 
         Source: spec, repository-format.md section 4.6.
         """
+        return next(
+            (segment for segment in self.segments_from_top() if self._ending(segment) is Ending.COMMITTED), None
+        )
+
+    def damaged_commit(self) -> int | None:
+        """Return the highest number of a segment above the last commit that ends with a COMMIT but is damaged.
+
+        Nothing that was interrupted leaves such a one, since a COMMIT is written when all before it is safe: it was
+        committed, and damaged later.
+        """
         for segment in self.segments_from_top():
-            with self.source(segment) as source:
-                if segment_format.is_committed(source, segment):
-                    return segment
+            ending = self._ending(segment)
+            if ending is Ending.DAMAGED:
+                return segment
+            if ending is Ending.COMMITTED:
+                return None
         return None
+
+    def _ending(self, segment: int) -> segment_format.Ending:
+        with self.source(segment) as source:
+            return segment_format.ending(source, segment)
 
     # --- reading
 
-    def source(self, segment: int) -> Reader:
+    def source(self, segment: int) -> SegmentSource:
         """Open a segment for reading it through; the caller closes it."""
-        return self._storage.open_reader(self.name(segment))
+        return SegmentSource(self._storage.open_reader(self.name(segment)), segment)
 
     def read_put(self, object_id: bytes, segment: int, offset: int) -> memoryview:
         """Return the data of the PUT of `object_id` at this place, verified.
@@ -261,3 +279,8 @@ class SegmentLog:
         self.abandon_segment()
         while self._readers:
             self._readers.popitem()[1].close()
+
+
+def _is_number(name: str) -> bool:
+    """Return whether a segment or a directory of segments can have this name: `00` is nobody's."""
+    return name.isascii() and name.isdecimal() and str(int(name)) == name

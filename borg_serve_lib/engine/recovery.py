@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from ..errors import IntegrityError, StorageError
 from ..format import segment as segment_format
-from ..format.entry import DELETE, DELETE_SIZE, PUT
+from ..format.entry import COMMIT_SIZE, DELETE, DELETE_SIZE, PUT
 from ..reporting import Reporter
 from .index import Location, ObjectIndex
 from .log import SegmentLog
@@ -36,6 +36,30 @@ def replay(
                 apply_segment(segment, (entry[:4] for entry in entries), log, index, state)
     finally:
         meter.finish()
+    _forget_missing_segments(log, state)
+
+
+def _forget_missing_segments(log: SegmentLog, state: TransactionState) -> None:
+    """Take what an interrupted compaction has removed out of the books that it began with.
+
+    Borg leaves that in, and counts what was moved twice. Of what a segment could free its DELETEs never counted for
+    the quota; how many it had nobody knows any more, so that 41 bytes too many are given back for each.
+    """
+    hints = state.hints
+    missing = {segment for segment in hints.segments if not log.size(segment)}
+    if not missing:
+        return
+    for segment in missing:
+        freeable = hints.compact.get(segment, 0)
+        if freeable != COMMIT_SIZE:
+            hints.storage_quota_use = max(0, hints.storage_quota_use - freeable)
+        state.forget_segment(segment)
+    for object_id, shadows in list(hints.shadow_index.items()):
+        kept = [segment for segment in shadows if segment not in missing]
+        if kept:
+            hints.shadow_index[object_id] = kept
+        else:
+            del hints.shadow_index[object_id]
 
 
 def apply_segment(

@@ -11,6 +11,7 @@ from ..errors import (
     BorgServeError,
     CheckNeeded,
     InsufficientFreeSpaceError,
+    IntegrityError,
     NoSpace,
     NotPermitted,
     WrongState,
@@ -233,21 +234,23 @@ class Transactions:
         committed = self._log.last_commit()
         if committed is not None and (transaction is None or committed > transaction):
             raise WrongState(f"transaction {committed} was committed by somebody else: nothing more is written")
-        if transaction is None:
-            self._refuse_to_delete_a_damaged_repository()
+        self._refuse_to_delete_what_was_committed(transaction)
         count = self._log.remove_after(-1 if transaction is None else transaction)
         if count:
             from ..events.transactions import UncommittedSegmentsRemoved
 
             self._reporter.report(UncommittedSegmentsRemoved(count, -1 if transaction is None else transaction))
 
-    def _refuse_to_delete_a_damaged_repository(self) -> None:
-        """Without any commit, leftovers of an interrupted first transaction go; but a repository that *had* a commit,
-        now damaged, must not be mistaken for that: it is for check to repair.
+    def _refuse_to_delete_what_was_committed(self, transaction: int | None) -> None:
+        """Leftovers of an interrupted transaction go; but what had a COMMIT and is damaged now must not be mistaken for
+        that: it is for check to repair.
         """
-        for segment in self._log.segments():
-            if self._log.size(segment) == segment_format.COMMIT_SEGMENT_SIZE:
-                raise CheckNeeded(self._storage.location)
+        if self._log.damaged_commit() is not None:
+            raise CheckNeeded(self._storage.location)
+        if transaction is None:
+            for segment in self._log.segments():
+                if self._log.size(segment) == segment_format.COMMIT_SEGMENT_SIZE:
+                    raise CheckNeeded(self._storage.location)
 
     def commit(self, *, compact: bool, threshold: float, cleanup_commits: bool) -> None:
         """Make the open transaction permanent and end it; without one, nothing happens.
@@ -271,11 +274,15 @@ class Transactions:
             self._report_quota()
             transaction = self._log.commit()
             state.commit_logged(transaction)
+            damage: IntegrityError | None = None
             if compact and not self._append_only:
-                transaction = self._compact(
+                transaction, damage = self._compact(
                     transaction, state, index, threshold, cleanup_commits=cleanup_commits, plenty=plenty
                 )
+            self._access.require()
             self._write_caches_if_possible(transaction, index, state)
+            if damage is not None:
+                raise damage
         except (NoSpace, InsufficientFreeSpaceError) as error:
             self.doom = error
             raise
@@ -294,13 +301,14 @@ class Transactions:
         *,
         cleanup_commits: bool,
         plenty: bool,
-    ) -> int:
+    ) -> tuple[int, IntegrityError | None]:
+        """Compact; return the last COMMIT, and the first damage that was met."""
         from . import compaction
 
         if cleanup_commits:
             compaction.list_commit_segments(self._log, state)
         if not state.hints.compact:
-            return transaction
+            return transaction, None
         plan = compaction.plan_compaction(self._log, state, threshold)
         indexed = self.caches.index_transaction()
         return compaction.compact(
@@ -310,6 +318,7 @@ class Transactions:
             state,
             indexed_transaction=indexed,
             free_space=None if plenty else self._storage.free_space,
+            require_lock=self._access.require,
             reporter=self._reporter,
         )
 

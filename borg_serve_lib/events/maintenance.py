@@ -144,6 +144,14 @@ class ReferenceCountWrong(Event):
     count: int
 
 
+class DamagedSegmentKept(Event):
+    """Compaction met damage: what is whole before that was copied, the segment itself stays for a repair."""
+
+    level = Level.WARNING
+    sentence = "segment {segment} is damaged and cannot be compacted; please run borg check --repair"
+    segment: int
+
+
 class CheckStarted(Event):
     level = Level.INFO
     sentence = "Starting repository check"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from ..errors import IntegrityError
 from ..limits import MAX_ENTRY_SIZE
 from .entry import (
@@ -160,20 +162,30 @@ def _object_id(tag: int, size: int, entry: memoryview, segment: int, offset: int
     return b""
 
 
-def is_committed(source: Source, segment: int) -> bool:
-    """Return whether a segment ends a transaction: sound, and with nothing but COMMITs after its first (4.6)."""
+class Ending(Enum):
+    """How a segment ends."""
+
+    COMMITTED = "it is sound, and nothing but COMMITs follows its first one: it ends a transaction (section 4.6)"
+    UNCOMMITTED = "with no COMMIT"
+    DAMAGED = "with a COMMIT, which counts for nothing as the segment is damaged; or its end cannot be read"
+
+
+def ending(source: Source, segment: int) -> Ending:
+    """Return how a segment ends. Its last bytes decide whether it is read through at all."""
     size = source.size
-    if size < COMMIT_SEGMENT_SIZE or source.read_at(size - COMMIT_SIZE, COMMIT_SIZE) != COMMIT_ENTRY:
-        return False
-    committed = False
+    if size < COMMIT_SEGMENT_SIZE:
+        return Ending.UNCOMMITTED
     try:
+        if source.read_at(size - COMMIT_SIZE, COMMIT_SIZE) != COMMIT_ENTRY:
+            return Ending.UNCOMMITTED
+        committed = False
         for tag, *_ in entries(source, segment, with_data=False):
             if committed and tag != COMMIT:
-                return False
+                return Ending.UNCOMMITTED
             committed = tag == COMMIT
     except IntegrityError:
-        return False
-    return committed
+        return Ending.DAMAGED
+    return Ending.COMMITTED if committed else Ending.UNCOMMITTED
 
 
 def salvage(source: Source, *, window: int = _WINDOW) -> Iterator[memoryview]:

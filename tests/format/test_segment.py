@@ -132,24 +132,46 @@ def test_only_an_entry_larger_than_the_window_is_read_at_once() -> None:
     assert source.bytes_read == source.size
 
 
-# --- committed
+# --- how it ends
+
+
+def ending(*parts: bytes, magic: bytes = segment.MAGIC) -> segment.Ending:
+    return segment.ending(Bytes(magic + b"".join(parts)), 0)
 
 
 def test_a_segment_is_committed_when_only_commits_follow_its_first() -> None:
-    def committed(*parts: bytes) -> bool:
-        return segment.is_committed(Bytes(segment.MAGIC + b"".join(parts)), 0)
+    assert ending(COMMIT_ENTRY) is segment.Ending.COMMITTED
+    assert ending(put(IDS[0], b"x"), COMMIT_ENTRY) is segment.Ending.COMMITTED
+    assert ending(put(IDS[0], b"x"), COMMIT_ENTRY, COMMIT_ENTRY) is segment.Ending.COMMITTED
 
-    assert committed(COMMIT_ENTRY)
-    assert committed(put(IDS[0], b"x"), COMMIT_ENTRY)
-    assert committed(put(IDS[0], b"x"), COMMIT_ENTRY, COMMIT_ENTRY)
-    assert not committed()
-    assert not committed(put(IDS[0], b"x"))
-    assert not committed(COMMIT_ENTRY, delete_entry(IDS[0]), COMMIT_ENTRY)
-    assert not committed(COMMIT_ENTRY, delete_entry(IDS[0]))
-    assert not committed(put(IDS[0], b"x")[:-1] + b"y", COMMIT_ENTRY)
-    assert not segment.is_committed(Bytes(b"ATTICSEG" + COMMIT_ENTRY), 0)
-    for length in range(17):
-        assert not segment.is_committed(Bytes((segment.MAGIC + COMMIT_ENTRY)[:length]), 0)
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (),
+        (put(IDS[0], b"x"),),
+        (COMMIT_ENTRY, delete_entry(IDS[0]), COMMIT_ENTRY),
+        (COMMIT_ENTRY, delete_entry(IDS[0])),
+        (put(IDS[0], b"a COMMIT in the data of an object: " + COMMIT_ENTRY),),
+        (put(IDS[0], b"x")[:-1] + b"y",),
+        *((COMMIT_ENTRY[:length],) for length in range(9)),
+    ],
+)
+def test_without_a_commit_at_its_end_it_is_not(parts: tuple[bytes, ...]) -> None:
+    assert ending(*parts) is segment.Ending.UNCOMMITTED
+
+
+def test_a_commit_at_the_end_of_a_damaged_segment_is_seen() -> None:
+    assert ending(put(IDS[0], b"x")[:-1] + b"y", COMMIT_ENTRY) is segment.Ending.DAMAGED
+    assert ending(COMMIT_ENTRY, magic=b"ATTICSEG") is segment.Ending.DAMAGED
+
+
+def test_an_end_that_cannot_be_read_may_be_a_commit() -> None:
+    class Unreadable(Bytes):
+        def read_at(self, offset: int, length: int) -> bytes:
+            raise IntegrityError("Segment cannot be read")
+
+    assert segment.ending(Unreadable(segment.MAGIC + COMMIT_ENTRY), 0) is segment.Ending.DAMAGED
 
 
 # --- salvage
