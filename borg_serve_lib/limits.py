@@ -55,6 +55,12 @@ MAX_METHOD_NAME: Final = 100
 MAX_KEYDATA_SIZE: Final = 1024 * 1024
 """Bytes of the largest repokey accepted; a real one has about 500 (spec: rpc.md section 3.5)."""
 
+MAX_SMALL_FILE_SIZE: Final = 4 * 1024 * 1024
+"""Bytes of the largest config, nonce or integrity file that is read: a config with the largest repokey has 2.1 MB."""
+
+MAX_UNVERIFIED_HINTS_SIZE: Final = 64 * 1024 * 1024
+"""Bytes of the largest hints file that is read without a digest to verify it by; real ones of 10 TB have about 2 MB."""
+
 MAX_ORIGINAL_COMMAND: Final = 64 * 1024
 """Characters of the longest client command looked at; real ones have about 100 (spec: serve-command.md section 1)."""
 

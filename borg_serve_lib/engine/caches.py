@@ -14,8 +14,9 @@ from ..format import hints as hints_format
 from ..format import integrity
 from ..format.hashindex import IndexTable
 from ..format.hints import Hints
+from ..limits import MAX_SMALL_FILE_SIZE, MAX_UNVERIFIED_HINTS_SIZE
 from ..reporting import Reporter
-from ..storage.base import Storage
+from ..storage.base import Reader, Storage
 from .index import ObjectIndex
 
 _INDEX_NAME = re.compile(r"index\.([0-9]+)", re.ASCII)
@@ -52,13 +53,14 @@ class CacheFiles:
             reader.close()
             raise
         return ObjectIndex(
-            table, reader=reader, source_name=name, verify=lambda view: self._verify_index(transaction, view)
+            table, reader=reader, source_name=name, verify=lambda: self._verify_index(transaction, reader)
         )
 
-    def _verify_index(self, transaction: int, view: memoryview) -> None:
+    def _verify_index(self, transaction: int, reader: Reader) -> None:
+        # Read, not mapped: of a place that a disk cannot read an error comes back, and no signal.
         digests = self._integrity(transaction).index
         if digests is not None:
-            digests.verify_index(f"index.{transaction}", view)
+            digests.verify_index(f"index.{transaction}", reader)
 
     def read_hints(self, transaction: int) -> Hints:
         """Return the verified content of hints.N, without what it says of later segments.
@@ -66,10 +68,13 @@ class CacheFiles:
         Raises FileIntegrityError, StorageError.
         """
         name = f"hints.{transaction}"
-        data = self._storage.read(name)
         digests = self._integrity(transaction).hints
-        if digests is not None:
-            digests.verify_hints(name, data)
+        with self._storage.open_reader(name) as reader:
+            if digests is not None:
+                digests.verify_hints(name, reader)
+            elif reader.size > MAX_UNVERIFIED_HINTS_SIZE:
+                raise FileIntegrityError(f"{name}: too large to be read without a digest")
+            data = reader.read_at(0, reader.size)
         hints = hints_format.decode(data)
         hints.without_later_segments(transaction)
         return hints
@@ -91,7 +96,7 @@ class CacheFiles:
     def _integrity(self, transaction: int) -> integrity.IntegrityData:
         """Return what integrity.N vouches for; a missing one vouches for nothing and forbids nothing."""
         try:
-            data = integrity.decode(self._storage.read(f"integrity.{transaction}"))
+            data = integrity.decode(self._storage.read(f"integrity.{transaction}", MAX_SMALL_FILE_SIZE))
         except FileMissing:
             return integrity.IntegrityData(hints=None, index=None, notes=())
         if data.notes:

@@ -30,7 +30,7 @@ class ObjectIndex:
         *,
         reader: Reader | None = None,
         source_name: str = "",
-        verify: Callable[[memoryview], None] | None = None,
+        verify: Callable[[], None] | None = None,
     ) -> None:
         self.source_name = source_name
         self._table = table
@@ -123,9 +123,9 @@ class ObjectIndex:
                 yield object_id, *location
 
     def verify(self) -> None:
-        """Make sure once that the file under the index is what was written. Raises FileIntegrityError."""
+        """Make sure once that the file under the index is what was written. Raises FileIntegrityError, StorageError."""
         if self._verify is not None:
-            self._verify(self._table.view)
+            self._verify()
             self._verify = None
 
     @property

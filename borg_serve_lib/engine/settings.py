@@ -5,6 +5,7 @@ Source: spec, repository-format.md sections 2, 3 and 8.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 from ..errors import (
@@ -14,11 +15,12 @@ from ..errors import (
     InvalidArgument,
     InvalidNonce,
     InvalidRepository,
+    InvalidRepositoryConfig,
     NonceMismatch,
     StorageError,
 )
 from ..format.config import README_TEXT, RepositoryConfig, is_left_by_creation
-from ..limits import ID_SIZE, MAX_KEYDATA_SIZE
+from ..limits import ID_SIZE, MAX_KEYDATA_SIZE, MAX_SMALL_FILE_SIZE
 from ..reporting import Reporter
 from ..storage.base import NO_HARD_LINKS, Storage
 
@@ -44,9 +46,13 @@ class Settings:
 
     def _read_config(self) -> RepositoryConfig:
         try:
-            text = self._storage.read("config")
+            text = self._storage.read("config", MAX_SMALL_FILE_SIZE)
         except FileMissing:
             raise InvalidRepository(self._storage.location) from None
+        except StorageError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            raise InvalidRepositoryConfig(self._storage.location, f"the file is {error.reason}") from None
         return RepositoryConfig.parse(text, self._storage.location)
 
     def initialise(self, *, append_only: bool, storage_quota: int) -> None:
@@ -137,9 +143,13 @@ class Settings:
     def nonce(self) -> int | None:
         """Return the first unreserved nonce, or None if none was ever reserved. Raises InvalidNonce."""
         try:
-            text = self._storage.read("nonce")
+            text = self._storage.read("nonce", MAX_SMALL_FILE_SIZE)
         except FileMissing:
             return None
+        except StorageError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            raise InvalidNonce("Repository has an invalid nonce file") from None
         text = text.strip()
         if len(text) != 16 or any(digit not in b"0123456789abcdefABCDEF" for digit in text):
             raise InvalidNonce("Repository has an invalid nonce file")

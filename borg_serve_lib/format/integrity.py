@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
     from ..buffers import Buffer
 
+    class Source(Protocol):
+        """A file read at positions; fewer bytes than asked for only where it ends."""
+
+        @property
+        def size(self) -> int: ...
+
+        def read_at(self, offset: int, length: int) -> Buffer: ...
+
     class _Hash(Protocol):
         def update(self, data: Buffer, /) -> None: ...
 
@@ -29,6 +37,8 @@ _VERSION: Final = 2
 _HEADER_PART: Final = "HashHeader"
 _LAST_PART: Final = "final"
 _SHOWN_LENGTH: Final = 40
+_PIECE: Final = 1 << 20
+"""Bytes hashed at once: a file is never in memory as a whole."""
 
 
 class FileDigests(Value):
@@ -37,13 +47,14 @@ class FileDigests(Value):
     algorithm: str
     digests: Mapping[str, str]
 
-    def verify_hints(self, name: str, data: Buffer) -> None:
-        """Compare with the content of the hints file `name` (`hints.17`). Raises FileIntegrityError."""
-        self._compare(name, _digests(self.algorithm, name, data, {_LAST_PART: len(data)}))
+    def verify_hints(self, name: str, source: Source) -> None:
+        """Compare with the content of the hints file `name` (`hints.17`), piece by piece. Raises FileIntegrityError."""
+        self._compare(name, _digests(self.algorithm, name, source, {_LAST_PART: source.size}))
 
-    def verify_index(self, name: str, view: Buffer) -> None:
-        """Compare with the content of the index file `name` (`index.17`). Raises FileIntegrityError."""
-        self._compare(name, _digests(self.algorithm, name, view, {_HEADER_PART: HEADER_SIZE, _LAST_PART: len(view)}))
+    def verify_index(self, name: str, source: Source) -> None:
+        """Compare with the content of the index file `name` (`index.17`), piece by piece. Raises FileIntegrityError."""
+        parts = {_HEADER_PART: HEADER_SIZE, _LAST_PART: source.size}
+        self._compare(name, _digests(self.algorithm, name, source, parts))
 
     def _compare(self, name: str, actual: Mapping[str, str]) -> None:
         for part, digest in actual.items():
@@ -70,27 +81,40 @@ class IntegrityData(Value):
 
 def hints_digests(name: str, data: Buffer) -> dict[str, str]:
     """Return part -> digest of the hints file `name` (`hints.17`)."""
-    return _digests(XXH64, name, data, {_LAST_PART: len(data)})
+    return _digests(XXH64, name, _InMemory(data), {_LAST_PART: len(data)})
 
 
 def index_digests(name: str, view: Buffer) -> dict[str, str]:
     """Return part -> digest of the index file `name` (`index.17`)."""
-    return _digests(XXH64, name, view, {_HEADER_PART: HEADER_SIZE, _LAST_PART: len(view)})
+    return _digests(XXH64, name, _InMemory(view), {_HEADER_PART: HEADER_SIZE, _LAST_PART: len(view)})
 
 
-def _digests(algorithm: str, name: str, data: Buffer, parts: Mapping[str, int]) -> dict[str, str]:
+class _InMemory:
+    """Data in memory, read like a file, without a copy."""
+
+    def __init__(self, data: Buffer) -> None:
+        self._data = memoryview(data)
+        self.size = len(data)
+
+    def read_at(self, offset: int, length: int) -> memoryview:
+        return self._data[offset : offset + length]
+
+
+def _digests(algorithm: str, name: str, source: Source, parts: Mapping[str, int]) -> dict[str, str]:
     """Return the state of one running hash at each part. `parts`: name -> position, ascending (spec: section 7.1)."""
     state = _new_hash(algorithm)
     state.update(_labelled(name))
     digests = {}
-    with memoryview(data) as whole:
-        start = 0
-        for part, end in parts.items():
-            with whole[start:end] as piece:
-                state.update(piece)
-            state.update(_labelled(part) + b"%d" % end)
-            digests[part] = state.hexdigest()
-            start = end
+    offset = 0
+    for part, end in parts.items():
+        while offset < end:
+            piece = source.read_at(offset, min(_PIECE, end - offset))
+            if not piece:
+                break  # shorter than the header, or cut while it is read: no digest will match
+            state.update(piece)
+            offset += len(piece)
+        state.update(_labelled(part) + b"%d" % end)
+        digests[part] = state.hexdigest()
     return digests
 
 

@@ -15,7 +15,17 @@ from ..buffers import Buffer
 from ..errors import FileExists, StorageError
 from ..values import Value
 
-__all__ = ["NO_HARD_LINKS", "Buffer", "DirectoryEntry", "Patch", "Reader", "Storage", "StorageProvider", "Writer"]
+__all__ = [
+    "NO_HARD_LINKS",
+    "Buffer",
+    "DirectoryEntry",
+    "Patch",
+    "Reader",
+    "Storage",
+    "StorageProvider",
+    "Writer",
+    "demand_small",
+]
 
 NO_HARD_LINKS = frozenset(
     {errno.EMLINK, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EIO}
@@ -124,8 +134,8 @@ class Storage(ABC):
     # --- reading and writing
 
     @abstractmethod
-    def read(self, name: str) -> bytes:
-        """Return the whole file `name`."""
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """Return the whole file `name`. If it has more than `most` bytes: StorageError with EFBIG."""
 
     @abstractmethod
     def open_reader(self, name: str) -> Reader:
@@ -240,3 +250,9 @@ class StorageProvider(ABC):
 
 def _random_suffix() -> str:
     return "".join(_LETTERS[byte % len(_LETTERS)] for byte in os.urandom(8))
+
+
+def demand_small(size: int, most: int | None, name: str) -> None:
+    """Raise StorageError with EFBIG if the file `name` of `size` bytes has more than `most`; None allows any size."""
+    if most is not None and size > most:
+        raise StorageError(errno.EFBIG, f"larger than {most} bytes", name)

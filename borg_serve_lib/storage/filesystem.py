@@ -9,7 +9,8 @@ import errno
 import os
 import stat
 
-from .base import DirectoryEntry, Storage
+from ..errors import StorageError
+from .base import DirectoryEntry, Storage, demand_small
 from .files import FilesystemPatch, FilesystemReader, FilesystemWriter, storage_error
 
 TYPE_CHECKING = False
@@ -65,12 +66,18 @@ class FilesystemStorage(Storage):
 
     # --- reading and writing
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:
         with self.open_reader(name) as reader:
+            demand_small(reader.size, most, name)
             return reader.read_at(0, reader.size)
 
     def open_reader(self, name: str) -> FilesystemReader:
-        return FilesystemReader(self._open(name, os.O_RDONLY), name)
+        # Without O_NONBLOCK a pipe in the place of a file would be waited for.
+        descriptor = self._open(name, os.O_RDONLY | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise StorageError(errno.EINVAL, "not a regular file", name)
+        return FilesystemReader(descriptor, name)
 
     def create(self, name: str) -> FilesystemWriter:
         return FilesystemWriter(self._open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL), name)

@@ -19,7 +19,7 @@ from ..errors import (
     StorageError,
 )
 from ..format.config import is_left_by_creation
-from .base import Buffer, DirectoryEntry, Patch, Reader, Storage, StorageProvider, Writer
+from .base import Buffer, DirectoryEntry, Patch, Reader, Storage, StorageProvider, Writer, demand_small
 
 
 class _File:
@@ -200,8 +200,10 @@ class MemoryStorage(Storage):
 
     # --- reading and writing
 
-    def read(self, name: str) -> bytes:
-        return bytes(self._file(name).content)
+    def read(self, name: str, most: int | None = None) -> bytes:
+        content = self._file(name).content
+        demand_small(len(content), most, name)
+        return bytes(content)
 
     def open_reader(self, name: str) -> MemoryReader:
         return MemoryReader(self._file(name), name)

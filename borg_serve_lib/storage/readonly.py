@@ -35,8 +35,8 @@ class ReadOnlyStorage(Storage):
     def free_space(self) -> int | None:
         return self._inner.free_space()
 
-    def read(self, name: str) -> bytes:
-        return self._inner.read(name)
+    def read(self, name: str, most: int | None = None) -> bytes:
+        return self._inner.read(name, most)
 
     def open_reader(self, name: str) -> Reader:
         return self._inner.open_reader(name)

@@ -14,7 +14,15 @@ import pytest
 from borg_serve_lib.engine import compaction
 from borg_serve_lib.engine.opening import HostRules
 from borg_serve_lib.engine.repository import Repository
-from borg_serve_lib.errors import BorgServeError, CheckNeeded, IntegrityError, StorageError, WrongState
+from borg_serve_lib.errors import (
+    BorgServeError,
+    CheckNeeded,
+    IntegrityError,
+    InvalidNonce,
+    InvalidRepositoryConfig,
+    StorageError,
+    WrongState,
+)
 from borg_serve_lib.format import hints as hints_format
 from borg_serve_lib.format import segment as segment_format
 from borg_serve_lib.format.entry import PUT
@@ -387,3 +395,37 @@ def test_an_object_that_cannot_be_read_does_not_keep_others_from_being_read(
         assert len(readable(path)) < 31
         assert len(readable(path)) >= 31 - 14  # the next ones are read ahead with them
     assert len(readable(path)) == 31
+
+
+# --- small files that are large
+
+HUGE = 3 * 10**9
+
+
+@pytest.mark.parametrize("kind", ["hints", "integrity", "index"])
+@pytest.mark.parametrize("without", ["", "integrity"])
+def test_a_cache_file_of_any_size_is_made_anew(path: Path, kind: str, without: str) -> None:
+    filled(path, 5)
+    (file,) = path.glob(f"{kind}.*")
+    os.truncate(file, HUGE)
+    if without and without != kind:
+        next(path.glob(f"{without}.*")).unlink()
+    repository = opened(path)
+    repository.put(identity(7), b"seven")
+    repository.commit()
+    repository.close()
+    assert readable(path) == wanted(range(5)) | {MANIFEST_ID: b"manifest", identity(7): b"seven"}
+    assert all(file.stat().st_size < 1_000_000 for file in path.iterdir())
+
+
+def test_a_config_or_nonce_of_any_size_is_refused_in_one_line(path: Path) -> None:
+    filled(path, 1)
+    (path / "nonce").touch()
+    os.truncate(path / "nonce", HUGE)
+    repository = opened(path)
+    with pytest.raises(InvalidNonce):
+        repository.get_free_nonce()
+    repository.close()
+    os.truncate(path / "config", HUGE)
+    with pytest.raises(InvalidRepositoryConfig, match="larger than"):
+        opened(path)

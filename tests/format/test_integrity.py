@@ -17,6 +17,7 @@ from borg_serve_lib.format.hashindex import IndexTable
 from borg_serve_lib.format.integrity import FileDigests, IntegrityData
 from borg_serve_lib.limits import MANIFEST_ID
 from tests import vectors_support as vectors
+from tests.format.sources import Bytes
 
 HINTS_1 = bytes.fromhex(
     "85a776657273696f6e02a87365676d656e74738200010100a7636f6d70616374810109b173746f726167655f71756f74615f757365cd01d4"
@@ -80,8 +81,8 @@ def test_the_file_of_the_worked_example_is_read() -> None:
     )
     assert data.hints is not None
     assert data.index is not None
-    data.hints.verify_hints("hints.1", HINTS_1)
-    data.index.verify_index("index.1", index_1())
+    data.hints.verify_hints("hints.1", Bytes(HINTS_1))
+    data.index.verify_index("index.1", Bytes(index_1()))
 
 
 # --- borg's own files
@@ -115,12 +116,12 @@ def test_each_file_written_by_borg_vouches_for_its_files(name: str, tmp_path: Pa
         hints, index = path / f"hints{suffix}", path / f"index{suffix}"
         if name == "empty-index":
             with pytest.raises(FileIntegrityError):
-                data.index.verify_index(index.name, index.read_bytes())
+                data.index.verify_index(index.name, Bytes(index.read_bytes()))
         elif index.exists():
-            data.index.verify_index(index.name, index.read_bytes())
+            data.index.verify_index(index.name, Bytes(index.read_bytes()))
             assert integrity.index_digests(index.name, index.read_bytes()) == data.index.digests
         if hints.exists():
-            data.hints.verify_hints(hints.name, hints.read_bytes())
+            data.hints.verify_hints(hints.name, Bytes(hints.read_bytes()))
             assert integrity.hints_digests(hints.name, hints.read_bytes()) == data.hints.digests
 
 
@@ -134,18 +135,18 @@ def test_the_damaged_index_is_found(tmp_path: Path) -> None:
     data, hints, index = read("corrupt-index", tmp_path)
     assert data.hints is not None
     assert data.index is not None
-    data.hints.verify_hints("hints.17", hints)
+    data.hints.verify_hints("hints.17", Bytes(hints))
     with pytest.raises(FileIntegrityError, match=r"index\.17: the digest 'final' does not match"):
-        data.index.verify_index("index.17", index)
+        data.index.verify_index("index.17", Bytes(index))
 
 
 def test_the_damaged_hints_are_found(tmp_path: Path) -> None:
     data, hints, index = read("corrupt-hints", tmp_path)
     assert data.hints is not None
     assert data.index is not None
-    data.index.verify_index("index.17", index)
+    data.index.verify_index("index.17", Bytes(index))
     with pytest.raises(FileIntegrityError, match=r"hints\.17: the digest 'final' does not match"):
-        data.hints.verify_hints("hints.17", hints)
+        data.hints.verify_hints("hints.17", Bytes(hints))
 
 
 def test_an_index_without_the_digest_of_its_header_is_a_damaged_one(tmp_path: Path) -> None:
@@ -153,9 +154,9 @@ def test_an_index_without_the_digest_of_its_header_is_a_damaged_one(tmp_path: Pa
     assert data.notes == ()
     assert data.hints is not None
     assert data.index is not None
-    data.hints.verify_hints("hints.17", hints)
+    data.hints.verify_hints("hints.17", Bytes(hints))
     with pytest.raises(FileIntegrityError, match=r"index\.17: no digest 'HashHeader' is recorded"):
-        data.index.verify_index("index.17", index)
+        data.index.verify_index("index.17", Bytes(index))
 
 
 def test_a_file_that_is_no_msgpack_is_a_damaged_one(tmp_path: Path) -> None:
@@ -172,22 +173,22 @@ def test_any_change_of_the_file_or_its_name_is_found() -> None:
         data = bytearray(HINTS_1)
         data[bit // 8] ^= 1 << bit % 8
         with pytest.raises(FileIntegrityError):
-            hints.verify_hints("hints.1", data)
+            hints.verify_hints("hints.1", Bytes(data))
     for length in range(len(HINTS_1)):
         with pytest.raises(FileIntegrityError):
-            hints.verify_hints("hints.1", HINTS_1[:length])
+            hints.verify_hints("hints.1", Bytes(HINTS_1[:length]))
     for name in ("hints.2", "hints.1.tmp", "hints.01", "index.1"):
         with pytest.raises(FileIntegrityError):
-            hints.verify_hints(name, HINTS_1)
+            hints.verify_hints(name, Bytes(HINTS_1))
     good = index_1()
     for bit in [*range(18 * 8), *range(18 * 8, len(good) * 8, 9973)]:
         data = bytearray(good)
         data[bit // 8] ^= 1 << bit % 8
         with pytest.raises(FileIntegrityError, match="HashHeader" if bit < 18 * 8 else "final"):
-            index.verify_index("index.1", data)
+            index.verify_index("index.1", Bytes(data))
     for length in (0, 1, 17, 18, 19, 58, len(good) - 1):
         with pytest.raises(FileIntegrityError):
-            index.verify_index("index.1", good[:length])
+            index.verify_index("index.1", Bytes(good[:length]))
 
 
 @pytest.mark.parametrize("part", ["HashHeader", "final"])
@@ -198,7 +199,7 @@ def test_digests_are_compared_as_exact_text(part: str, change: object) -> None:
     assert callable(change)
     digests = FileDigests("XXH64", {**INDEX_1_DIGESTS, part: change(INDEX_1_DIGESTS[part])})
     with pytest.raises(FileIntegrityError, match=part):
-        digests.verify_index("index.1", index_1())
+        digests.verify_index("index.1", Bytes(index_1()))
 
 
 def test_sha512_is_understood_too() -> None:
@@ -211,9 +212,9 @@ def test_sha512_is_understood_too() -> None:
     data = integrity.decode(packed(version=2, hints=GOOD_HINTS, index=record("SHA512", **digests)))
     assert data.notes == ()
     assert data.index is not None
-    data.index.verify_index("index.1", index)
+    data.index.verify_index("index.1", Bytes(index))
     with pytest.raises(FileIntegrityError):
-        data.index.verify_index("index.1", index[:-1] + b"\1")
+        data.index.verify_index("index.1", Bytes(index[:-1] + b"\1"))
 
 
 # --- reading
@@ -229,7 +230,7 @@ def test_unknown_keys_and_digests_are_passed_over() -> None:
     data = integrity.decode(packed(version=2, more=[1], hints=hints, index=GOOD_INDEX))
     assert data.notes == ()
     assert data.hints is not None
-    data.hints.verify_hints("hints.1", HINTS_1)
+    data.hints.verify_hints("hints.1", Bytes(HINTS_1))
 
 
 @pytest.mark.parametrize("version", [1, 3, 0, -1, 2**63])
@@ -295,9 +296,9 @@ def test_a_record_that_cannot_be_read_is_told_and_its_file_a_damaged_one(text: b
     assert data.hints is not None
     assert data.index is not None
     with pytest.raises(FileIntegrityError):
-        data.hints.verify_hints("hints.1", HINTS_1)
+        data.hints.verify_hints("hints.1", Bytes(HINTS_1))
     with pytest.raises(FileIntegrityError):
-        data.index.verify_index("index.1", index_1())
+        data.index.verify_index("index.1", Bytes(index_1()))
 
 
 @pytest.mark.parametrize(
@@ -334,9 +335,9 @@ def judged(data: bytes) -> str:
     try:
         content = integrity.decode(data)
         if content.hints is not None:
-            content.hints.verify_hints("hints.1", HINTS_1)
+            content.hints.verify_hints("hints.1", Bytes(HINTS_1))
         if content.index is not None:
-            content.index.verify_index("index.1", index_1())
+            content.index.verify_index("index.1", Bytes(index_1()))
     except FileIntegrityError:
         return "damaged"
     return "intact" if content.hints and content.index and not content.notes else f"unchecked: {content.notes}"

@@ -119,8 +119,8 @@ class FaultyStorage(Storage):
 
     # --- reading and writing
 
-    def read(self, name: str) -> bytes:
-        return self._inner.read(name)
+    def read(self, name: str, most: int | None = None) -> bytes:
+        return self._inner.read(name, most)
 
     def open_reader(self, name: str) -> Reader:
         return self._inner.open_reader(name)

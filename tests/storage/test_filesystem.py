@@ -355,3 +355,19 @@ def test_no_descriptor_is_left_open_or_handed_down(storage: FilesystemStorage, s
     with pytest.raises(NoSpace):
         storage.create_copy("index.1", "index.3")
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+# --- what is no file
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "device"])
+def test_what_is_no_file_is_not_waited_for(storage: FilesystemStorage, kind: str) -> None:
+    path = Path(storage.location) / "config"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(StorageError, match="not a regular file"):
+        storage.read("config")

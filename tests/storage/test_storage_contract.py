@@ -349,3 +349,11 @@ def test_closing_twice_is_fine(storage: Storage) -> None:
     writer.close()
     storage.close()
     storage.close()
+
+
+def test_a_file_that_is_larger_than_expected_is_not_read(storage: Storage) -> None:
+    fill(storage, "nonce", bytes(100))
+    assert storage.read("nonce", 100) == bytes(100)
+    with pytest.raises(StorageError) as caught:
+        storage.read("nonce", 99)
+    assert (caught.value.errno, caught.value.name) == (errno.EFBIG, "nonce")
