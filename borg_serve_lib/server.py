@@ -6,7 +6,7 @@ import os
 import sys
 
 from .errors import PathNotAllowed
-from .policy.access import AccessPolicy
+from .policy.access import AccessPolicy, AllOf, Verb
 from .policy.homes import Homes
 from .policy.paths import PathPolicy, resolve_path
 from .policy.permissions import READ_ONLY, keeps_everything, policy_of
@@ -34,7 +34,8 @@ class Server:
 
     `options`: the quota and append-only rules of every repository. `paths`: where repositories may be. `resolver`: what
     a client's path means (see path_resolver). `storages` and `locks`: where repositories live. `access`: what clients
-    may do there, None for what the options permit. `reporter`: is told what happens on all connections.
+    may do there, of what the options permit; None for all that. `reporter`: is told what happens on all connections.
+    Raises UsageError for options that cannot be enforced.
     """
 
     def __init__(
@@ -53,7 +54,8 @@ class Server:
         self._resolver = resolver
         self._storages = storages
         self._locks = locks
-        self._access = policy_of(options.permissions) if access is None else access
+        permitted = policy_of(options.permissions)
+        self._access = permitted if access is None else AllOf(permitted, access)
         self._reporter = reporter
 
     def connect(self, client_log: ClientLog) -> Connection:
@@ -101,7 +103,8 @@ class Server:
             wait = options.max_lock_wait if request.lock_wait is None else min(request.lock_wait, options.max_lock_wait)
             request = request.evolve(lock_wait=wait)
         keeps_all = options.append_only or keeps_everything(options.permissions)
-        rules = HostRules(append_only=keeps_all, storage_quota=options.storage_quota)
+        compacts = self._access.decide(Verb.COMPACT).allowed
+        rules = HostRules(append_only=keeps_all, compacts=compacts, storage_quota=options.storage_quota)
         return open_repository(path, request, storages=storages, locks=self._locks, rules=rules, reporter=reporter)
 
 

@@ -79,9 +79,12 @@ def connect(to: Server, lines: list[bytes] | None = None, level: Level = Level.W
 
 def ask(connection: Connection, method: str, **arguments: object) -> dict[str, Any]:
     data = msgpack.packb({"i": 1, "m": method, "a": arguments})
-    room = connection.get_buffer()
-    room[: len(data)] = data
-    connection.buffer_updated(len(data))
+    while data:
+        room = connection.get_buffer()
+        count = min(len(room), len(data))
+        room[:count] = data[:count]
+        connection.buffer_updated(count)
+        data = data[count:]
     answer: dict[str, Any] = msgpack.unpackb(
         b"".join(bytes(part) for reply in connection for part in reply), unicode_errors="surrogateescape"
     )
@@ -281,3 +284,61 @@ def test_a_server_that_only_reads_takes_no_lock_and_writes_nothing() -> None:
     assert "not permitted here (permissions: read-only)" in str(ask(reading, "put", id=bytes(32), data=b"x"))
     refused = ask(connect(server(ServeOptions(permissions="read-only"))), "open", path="new", create=True)
     assert "not permitted here (permissions: read-only)" in str(refused)
+
+
+# --- rights
+
+
+class NoDeleting(AccessPolicy):
+    looks_at_objects = True
+
+    def decide(self, verb: Verb, object_id: bytes | None = None) -> Decision:
+        return Decision(verb is not Verb.DELETE, "no deleting")
+
+
+def test_what_compaction_moved_does_not_become_the_sessions_own() -> None:
+    storages, locks = MemoryProvider(("/srv",)), MemoryLockManager()
+    first = connect(server(storages=storages, locks=locks))
+    ask(first, "open", path="r", create=True, exclusive=True)
+    for number, size in ((1, 100), (2, 5000)):
+        ask(first, "put", id=bytes([number]) * 32, data=bytes(size))
+    ask(first, "commit")
+    first.close()
+    second = connect(server(storages=storages, locks=locks, access=NoDeleting()))
+    ask(second, "open", path="r", exclusive=True)
+    ask(second, "put", id=bytes([2]) * 32, data=b"x")
+    assert "r" in ask(second, "commit", compact=True, threshold=0.0)
+    assert "no deleting" in str(ask(second, "delete", id=bytes([1]) * 32))
+    assert "r" in ask(second, "get", id=bytes([1]) * 32)
+
+
+def test_a_policy_of_ones_own_adds_to_the_permissions_and_does_not_replace_them() -> None:
+    class Everything(AccessPolicy):
+        def decide(self, verb: Verb, object_id: bytes | None = None) -> Decision:
+            return Decision(True)
+
+    to = server(ServeOptions(permissions="read-only"), access=Everything())
+    assert "permissions: read-only" in str(ask(connect(to), "open", path="r", create=True))
+
+
+def test_permissions_that_do_not_exist_are_refused_at_the_start() -> None:
+    with pytest.raises(UsageError, match="no kind of permissions"):
+        server(ServeOptions(permissions="readonly"), access=NoDeleting())
+
+
+def test_where_compaction_is_forbidden_nothing_brings_it_about() -> None:
+    class NoCompaction(AccessPolicy):
+        def decide(self, verb: Verb, object_id: bytes | None = None) -> Decision:
+            return Decision(verb is not Verb.COMPACT, "no compacting")
+
+    storages = MemoryProvider(("/srv",))
+    to = server(ServeOptions(storage_quota=10_000_000), storages=storages, access=NoCompaction())
+    connection = connect(to)
+    ask(connection, "open", path="r", create=True, exclusive=True)
+    for _ in range(3):
+        assert "r" in ask(connection, "put", id=bytes([1]) * 32, data=bytes(3_000_000))
+    ask(connection, "commit", compact=True, threshold=0.0)
+    names = storages.open("/srv/r").entries("data/0")
+    assert "exception_class" in ask(connection, "put", id=bytes([1]) * 32, data=bytes(3_000_000))
+    ask(connection, "commit", compact=True, threshold=0.0)
+    assert {entry.name for entry in names} <= {entry.name for entry in storages.open("/srv/r").entries("data/0")}

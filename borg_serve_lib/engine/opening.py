@@ -25,10 +25,12 @@ class HostRules(Value):
     """What the host lays down for every repository of a connection.
 
     `append_only` adds to what the repository's config says; `storage_quota` (bytes, 0: none), if not None, replaces
-    it in both directions (spec: serve-command.md sections 6 and 7).
+    it in both directions (spec: serve-command.md sections 6 and 7). `compacts` False keeps compaction from removing
+    what is superseded, even where a commit would need the room.
     """
 
     append_only: bool = False
+    compacts: bool = True
     storage_quota: int | None = None
 
 
@@ -94,7 +96,8 @@ def _session_rules(request: OpenRequest, rules: HostRules, settings: Settings) -
     # The host's append-only does not hold for the session that creates: what it writes is new anyway.
     by_host = rules.append_only and not request.create
     quota = config.storage_quota if rules.storage_quota is None else rules.storage_quota
-    return RepositoryRules(append_only=config.append_only or request.append_only or by_host, storage_quota=quota)
+    append_only = config.append_only or request.append_only or by_host
+    return RepositoryRules(append_only, rules.compacts and not append_only, quota)
 
 
 def _refuse_foreign_segments(storage: Storage, settings: Settings) -> None:

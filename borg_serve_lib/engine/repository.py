@@ -84,8 +84,7 @@ class Repository:
             self._log,
             settings,
             self._access,
-            append_only=rules.append_only,
-            storage_quota=rules.storage_quota,
+            rules,
             utc_now=utc_now,
             reporter=reporter,
         )
@@ -141,7 +140,10 @@ class Repository:
         return self._find(object_id) is not None
 
     def is_own(self, object_id: bytes) -> bool | None:
-        """Return whether the current data of an object were put in this very session, None if there is no object."""
+        """Return whether the current data of an object were put in this very session, None if there is no object.
+
+        After a compaction, which moves what others have put, nothing counts as the session's own but what it puts then.
+        """
         location = self._find(object_id)
         if location is None:
             return None
@@ -214,7 +216,7 @@ class Repository:
         old = index.get(object_id)
         old_size = 0 if old is None else self._entry_size(object_id, old)
         quota, entry_size = self._rules.storage_quota, size + PUT_HEADER_SIZE
-        if not admits(quota, state, entry_size, old_size, compacts=not self._rules.append_only):
+        if not admits(quota, state, entry_size, old_size, compacts=self._rules.compacts):
             transactions.doom = StorageQuotaExceeded(quota, state.hints.storage_quota_use + entry_size)
             raise transactions.doom
         try:

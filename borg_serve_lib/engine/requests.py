@@ -22,7 +22,10 @@ class OpenRequest(Value):
 
 
 class RepositoryRules(Value):
-    """What holds for one session: `append_only`, and `storage_quota` in bytes (0: none)."""
+    """What holds for one session: `append_only`; `compacts`, whether what is superseded may be removed at all, which
+    append-only forbids; `storage_quota` in bytes (0: none).
+    """
 
     append_only: bool = False
+    compacts: bool = True
     storage_quota: int = 0

@@ -36,7 +36,7 @@ def has_room(
     state: TransactionState,
     index: ObjectIndex,
     *,
-    append_only: bool,
+    compacts: bool,
     reporter: Reporter,
 ) -> bool:
     """Return whether there is as much room as borg demands of every commit. A transaction that frees more than it
@@ -52,7 +52,7 @@ def has_room(
         log,
         buckets=index.buckets,
         additional=config.additional_free_space,
-        compacts=not append_only,
+        compacts=compacts,
         max_segment_size=config.max_segment_size,
     )
     reporter.report(FreeSpaceChecked(required, available))

@@ -25,6 +25,7 @@ from .index import ObjectIndex
 from .lastcommit import LastCommit
 from .log import SegmentLog
 from .quota import is_exceeded
+from .requests import RepositoryRules
 from .settings import Settings
 from .state import TransactionState
 
@@ -36,8 +37,8 @@ class Transactions:
     """The current index of a repository and, while one is open, the transaction that changes it.
 
     `state` is None while no transaction is open. `doom` is the error that made the open transaction impossible to
-    commit, or None. `first_segment`: the number of the first that this session has written, None as long as it has
-    not; compaction moves what others have written beyond it.
+    commit, or None. `first_segment`: what lies there or beyond was put by this session and by nobody else; None as long
+    as it has written nothing.
     """
 
     def __init__(
@@ -46,9 +47,8 @@ class Transactions:
         log: SegmentLog,
         settings: Settings,
         access: WriteAccess,
+        rules: RepositoryRules,
         *,
-        append_only: bool,
-        storage_quota: int,
         utc_now: Callable[[], str],
         reporter: Reporter,
     ) -> None:
@@ -56,8 +56,7 @@ class Transactions:
         self._log = log
         self._settings = settings
         self._access = access
-        self._append_only = append_only
-        self._storage_quota = storage_quota
+        self._rules = rules
         self._utc_now = utc_now
         self._reporter = reporter
         self.caches = CacheFiles(storage, reporter)
@@ -268,17 +267,18 @@ class Transactions:
         try:
             self._access.require()
             plenty = self._has_room(state, index)
-            if not compact and (not plenty or is_exceeded(self._storage_quota, state)):
+            if not compact and (not plenty or is_exceeded(self._rules.storage_quota, state)):
                 # Where there is no room for what is obsolete it cannot wait for the client to have it removed.
                 compact, threshold = True, _URGENT_THRESHOLD
             self._report_quota()
             transaction = self._log.commit()
             state.commit_logged(transaction)
             damage: IntegrityError | None = None
-            if compact and not self._append_only:
+            if compact and self._rules.compacts:
                 transaction, damage = self._compact(
                     transaction, state, index, threshold, cleanup_commits=cleanup_commits, plenty=plenty
                 )
+                self.first_segment = self._log.segment
             self._access.require()
             self._write_caches_if_possible(transaction, index, state)
             if damage is not None:
@@ -323,7 +323,7 @@ class Transactions:
         )
 
     def _write_caches(self, transaction: int, index: ObjectIndex, state: TransactionState) -> None:
-        if self._append_only:
+        if self._rules.append_only:
             self._settings.log_transaction(transaction, self._utc_now())
         self.caches.write(transaction, index, state.hints)
 
@@ -392,15 +392,15 @@ class Transactions:
             self._settings.config,
             state,
             index,
-            append_only=self._append_only,
+            compacts=self._rules.compacts,
             reporter=self._reporter,
         )
 
     def _report_quota(self) -> None:
-        if self._storage_quota and self.state is not None:
+        if self._rules.storage_quota and self.state is not None:
             from ..events.transactions import QuotaStatus
 
-            self._reporter.report(QuotaStatus(self.state.hints.storage_quota_use, self._storage_quota))
+            self._reporter.report(QuotaStatus(self.state.hints.storage_quota_use, self._rules.storage_quota))
 
     def close(self) -> None:
         """Let go of everything open. An open transaction stays uncommitted."""

@@ -52,6 +52,21 @@ class AccessPolicy(ABC):
         """
 
 
+class AllOf(AccessPolicy):
+    """What all of several policies allow; the first that does not gives the reason."""
+
+    def __init__(self, *policies: AccessPolicy) -> None:
+        self._policies = policies
+        self.looks_at_objects = any(policy.looks_at_objects for policy in policies)
+
+    def decide(self, verb: Verb, object_id: bytes | None = None) -> Decision:
+        for policy in self._policies:
+            decision = policy.decide(verb, object_id)
+            if not decision.allowed:
+                return decision
+        return ALLOWED
+
+
 class AllowAll(AccessPolicy):
     """Everything is allowed, as with `borg serve`."""
 

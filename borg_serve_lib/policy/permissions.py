@@ -100,5 +100,5 @@ def permissions_mode(text: str) -> str:
 
 
 def policy_of(mode: str) -> AccessPolicy:
-    """Return the policy of a mode."""
+    """Return the policy of a mode. Raises UsageError for what is none."""
     return AllowAll() if mode == ALL else Permissions(mode)

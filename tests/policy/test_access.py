@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from borg_serve_lib.policy.access import AccessPolicy, AllowAll, Decision, Verb
+from borg_serve_lib.policy.access import AccessPolicy, AllOf, AllowAll, Decision, Verb
 
 
 def test_the_verbs_are_those_of_the_design() -> None:
@@ -34,3 +34,19 @@ def test_a_policy_of_the_host_is_one_method() -> None:
 
     assert NoDeletes().decide(Verb.DELETE, bytes(32)) == Decision(False, "nothing is deleted here")
     assert NoDeletes().decide(Verb.PUT).allowed
+
+
+def test_several_policies_allow_what_each_of_them_allows_and_the_first_refusal_counts() -> None:
+    class Refusing(AccessPolicy):
+        def __init__(self, verb: Verb, looks: bool = False) -> None:
+            self.verb, self.looks_at_objects = verb, looks
+
+        def decide(self, verb: Verb, object_id: bytes | None = None) -> Decision:
+            return Decision(verb is not self.verb, f"not {self.verb.value}, {object_id!r}")
+
+    both = AllOf(Refusing(Verb.DELETE), Refusing(Verb.DELETE, looks=True), Refusing(Verb.COMPACT))
+    assert both.decide(Verb.DELETE, b"x") == Decision(False, "not delete, b'x'")
+    assert both.decide(Verb.COMPACT) == Decision(False, "not compact, None")
+    assert both.decide(Verb.PUT).allowed
+    assert both.looks_at_objects
+    assert not AllOf(Refusing(Verb.PUT)).looks_at_objects
