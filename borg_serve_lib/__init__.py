@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from .engine.repository import Repository
     from .engine.requests import OpenRequest
     from .errors import BorgServeError, UsageError
+    from .hostlog import HostLog
     from .locking.base import LockManager
+    from .locking.identity import Identity
     from .locking.manager import FileLockManager
     from .locking.memory import MemoryLockManager
-    from .policy.access import AccessPolicy, AllowAll, Decision, Verb
+    from .policy.access import AccessPolicy, AllOf, AllowAll, Decision, Verb
     from .policy.explanation import Explanation
     from .policy.forced_command import resolve_options
     from .policy.homes import Homes
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessPolicy",
+    "AllOf",
     "AllowAll",
     "BorgServeError",
     "ClientLog",
@@ -44,7 +47,9 @@ __all__ = [
     "FilesystemProvider",
     "HelpRequested",
     "Homes",
+    "HostLog",
     "HostRules",
+    "Identity",
     "Level",
     "LockManager",
     "MemoryLockManager",
@@ -79,10 +84,12 @@ _MODULES = {
     "engine.repository": ("Repository",),
     "engine.requests": ("OpenRequest",),
     "errors": ("BorgServeError", "UsageError"),
+    "hostlog": ("HostLog",),
     "locking.base": ("LockManager",),
+    "locking.identity": ("Identity",),
     "locking.manager": ("FileLockManager",),
     "locking.memory": ("MemoryLockManager",),
-    "policy.access": ("AccessPolicy", "AllowAll", "Decision", "Verb"),
+    "policy.access": ("AccessPolicy", "AllOf", "AllowAll", "Decision", "Verb"),
     "policy.explanation": ("Explanation",),
     "policy.forced_command": ("resolve_options",),
     "policy.homes": ("Homes",),

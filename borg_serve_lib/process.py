@@ -14,14 +14,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .locking.base import LockManager
     from .locking.identity import Identity
     from .policy.access import AccessPolicy
     from .policy.explanation import Explanation
     from .policy.homes import Homes
     from .policy.options import ServeOptions
     from .reporting import Event, Reporter
-    from .storage.base import StorageProvider
 
 _STDIN, _STDOUT, _STDERR = range(3)
 _FAULT = 2
@@ -40,17 +38,21 @@ def serve_process(
     borg_host_id: str | None = None,
     modern_exit_codes: bool = False,
     access: AccessPolicy | None = None,
+    reporter: Reporter | None = None,
 ) -> int:
     """Serve the one client at stdin and stdout, with the repositories on this machine's disks; return the exit status.
 
     The process is confined before it looks at anything that comes from the client. `forced`: the host's own options.
     `original_command`: what the client asked for, see resolve_options. `borg_host_id`: the host part of lock names,
     None for the machine's own. `modern_exit_codes`: whether faults have statuses of their own (spec: serve-command.md
-    section 10). Raises UsageError for options that cannot be enforced, and for a command that is refused.
+    section 10). `access`: what clients may do of what the options permit. `reporter`: is told what happens, beside the
+    client's log. Raises UsageError for options that cannot be enforced, and for a command that is refused.
     """
     from time import time
 
     from .locking.identity import Identity
+    from .locking.manager import FileLockManager
+    from .storage.places import FilesystemProvider
     from .transports.stdio import serve_stdio, write_stderr
     from .wire.loglines import ClientLog
 
@@ -73,9 +75,10 @@ def serve_process(
         options,
         paths=paths,
         resolver=path_resolver(homes, cwd, restricted=paths.restricts),
-        storages=_disks(),
-        locks=_locks(identity, log),
+        storages=FilesystemProvider(),
+        locks=FileLockManager.of_this_machine(identity, reporter=log),
         access=access,
+        reporter=reporter,
     )
     if options.show_version:
         _show_version(log)
@@ -103,21 +106,6 @@ def _confine(options: ServeOptions, paths: PathPolicy, identity: Identity) -> Ev
         if strictly:
             raise UsageError(f"option --confine=require cannot be kept: {error.detail}") from None
         return NotConfined(error.detail)
-
-
-def _disks() -> StorageProvider:
-    from .storage.places import FilesystemProvider
-
-    return FilesystemProvider()
-
-
-def _locks(identity: Identity, log: Reporter) -> LockManager:
-    from time import monotonic, sleep
-
-    from .locking.manager import FileLockManager
-    from .locking.owner import KernelProcesses
-
-    return FileLockManager(identity, processes=KernelProcesses(), clock=monotonic, sleep=sleep, reporter=log)
 
 
 def _occupy_standard_descriptors() -> None:

@@ -92,6 +92,7 @@ class Server:
     def _open(self, path: str, request: OpenRequest, reporter: Reporter) -> Repository:
         # The engine is loaded while the client digests the answer to its first call, not before that.
         from .engine.opening import HostRules, open_repository
+        from .events.session import RepositoryOpened
 
         options = self._options
         storages = self._storages
@@ -105,7 +106,12 @@ class Server:
         keeps_all = options.append_only or keeps_everything(options.permissions)
         compacts = self._access.decide(Verb.COMPACT).allowed
         rules = HostRules(append_only=keeps_all, compacts=compacts, storage_quota=options.storage_quota)
-        return open_repository(path, request, storages=storages, locks=self._locks, rules=rules, reporter=reporter)
+        repository = open_repository(
+            path, request, storages=storages, locks=self._locks, rules=rules, reporter=reporter
+        )
+        mode = "none" if not request.locking else "exclusive" if request.exclusive else "shared"
+        reporter.report(RepositoryOpened(path, mode))
+        return repository
 
 
 def path_resolver(homes: Homes, cwd: str, *, restricted: bool) -> PathResolver:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, ClassVar
+    from typing import Any, ClassVar, TypeVar
 
     from typing_extensions import dataclass_transform as dataclass_transform  # noqa: PLC0414  # passed on
+
+    Self = TypeVar("Self", bound="Value")
 else:
 
     def dataclass_transform(**_: object) -> object:
@@ -23,9 +25,15 @@ def declared_fields(cls: type) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for base in reversed(cls.__mro__):
         for name, annotation in getattr(base, "__annotations__", {}).items():
-            if not annotation.startswith("ClassVar"):
+            if not _is_of_the_class(annotation):
                 names[name] = None
     return tuple(names)
+
+
+def _is_of_the_class(annotation: object) -> bool:
+    # The text of the source, or, without `from __future__ import annotations`, what it stands for.
+    text = annotation if isinstance(annotation, str) else str(annotation)
+    return text.removeprefix("typing.").startswith("ClassVar")
 
 
 def bound_fields(cls: type, names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -69,6 +77,6 @@ class Value:
         fields = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
         return f"{type(self).__name__}({fields})"
 
-    def evolve(self, **changes: Any) -> Any:
+    def evolve(self: Self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""
         return type(self)(**(self.__dict__ | changes))

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import suppress
 
 import borg_serve_lib
 
 SPEAKS_AS = "borg 1.4.5"
+LINGER = 0.1
+"""Seconds before the end when something went wrong: a client that sees the end first does not show why."""
 
 
 def main() -> int:
     """Do what the command line asks for; return the exit status of the process."""
     try:
-        return _run(sys.argv[1:])
+        status = _run(sys.argv[1:])
     except borg_serve_lib.UsageError as error:
         # A borg client reads stderr as UTF-8 and dies of anything else.
         with suppress(OSError):  # or nobody reads it
             os.write(2, f"borg-serve: {error}\n".encode("utf-8", "backslashreplace"))
-        return error.exit_code
+        status = error.exit_code
     except KeyboardInterrupt:
-        return 130
+        status = 130
+    if status:
+        time.sleep(LINGER)
+    return status
 
 
 def _run(argv: list[str]) -> int:
@@ -41,6 +47,7 @@ def _run(argv: list[str]) -> int:
         homes=homes,
         borg_host_id=os.environ.get("BORG_HOST_ID"),
         modern_exit_codes=os.environ.get("BORG_EXIT_CODES") == "modern",
+        reporter=borg_serve_lib.HostLog(),
     )
 
 

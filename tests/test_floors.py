@@ -39,6 +39,7 @@ FLOORS = {
     "transports": 5,
     "__init__": 6,
     "__main__": 6,
+    "hostlog": 6,
     "process": 6,
     "server": 6,
 }

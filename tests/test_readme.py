@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -26,5 +28,32 @@ def test_it_has_exactly_two_commands() -> None:
 
 
 def test_every_document_it_links_to_exists() -> None:
-    for target in re.findall(r"\]\((docs/[^)]*)\)", README.read_text()):
+    targets = re.findall(r"\]\((docs/[^)]*)\)", README.read_text())
+    assert {"docs/architecture.md", "docs/security.md", "docs/reliability.md"} <= set(targets)
+    for target in targets:
         assert (README.parent / target).exists(), target
+
+
+def test_the_picture_of_the_house_shows_every_module() -> None:
+    import borg_serve_lib
+
+    package = Path(borg_serve_lib.__file__).parent
+    picture = (README.parent / "docs" / "architecture.md").read_text().split("```")[1]
+    modules = {path.name for path in package.rglob("*.py")} - {"__init__.py", "__main__.py", "_version.py"}
+    events = {path.name for path in (package / "events").glob("*.py")}
+    assert {name for name in modules - events if name not in picture} == set()
+
+
+def test_the_list_of_public_names_is_whole() -> None:
+    import borg_serve_lib
+
+    listed = (README.parent / "docs" / "api" / "README.md").read_text()
+    assert [name for name in borg_serve_lib.__all__ if f"`{name}`" not in listed and name != "__version__"] == []
+
+
+def test_the_example_for_repositories_on_disk_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (README.parent / "docs" / "api" / "README.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert "/srv/backups" in example
+    exec(compile(example.replace("/srv/backups", str(tmp_path)), "docs/api/README.md", "exec"), {})
+    assert (tmp_path / "laptop" / "config").exists()

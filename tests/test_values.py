@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -64,3 +64,31 @@ def test_values_of_different_classes_differ() -> None:
 def test_evolve_changes_a_copy() -> None:
     place = Place(1, 2)
     assert (place.evolve(offset=3), place) == (Place(1, 3), Place(1, 2))
+
+
+WITHOUT_THE_IMPORT = """
+import typing
+from typing import Any, ClassVar
+
+from borg_serve_lib.errors import BorgServeError
+from borg_serve_lib.values import Value
+
+
+class Point(Value):
+    x: int
+    y: str = "y"
+    kind: ClassVar[int] = 3
+    other: typing.ClassVar[int] = 4
+
+
+class Failed(BorgServeError):
+    sentence = "{why}"
+    why: str
+"""
+
+
+def test_fields_are_found_without_the_future_import_as_well() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(WITHOUT_THE_IMPORT, "example", "exec", dont_inherit=True), names)
+    assert repr(names["Point"](1)) == "Point(x=1, y='y')"
+    assert str(names["Failed"]("because")) == "because"

@@ -34,18 +34,24 @@ class HostRules(Value):
     storage_quota: int | None = None
 
 
+_NO_RULES = HostRules()
+_NOBODY = Reporter()
+
+
 def open_repository(
     path: str,
     request: OpenRequest,
     *,
     storages: StorageProvider,
     locks: LockManager,
-    rules: HostRules,
-    reporter: Reporter,
+    rules: HostRules = _NO_RULES,
+    reporter: Reporter = _NOBODY,
     random_bytes: Callable[[int], bytes] = os.urandom,
     now: Callable[[], float] = time.time,
 ) -> Repository:
     """Open, or create and open, the repository at the absolute `path`, and lock it as `request` asks.
+
+    `rules`: what the host lays down. `reporter`: is told what happens. `now`: seconds since 1970.
 
     Raises the errors of spec rpc.md section 3.1: DoesNotExist, InvalidRepository, InvalidRepositoryConfig,
     AtticRepository, PathPermissionDenied, LockTimeout, LockFailed; when creating also AlreadyExists,

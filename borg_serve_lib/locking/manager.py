@@ -50,6 +50,21 @@ class FileLockManager(LockManager):
         self._reporter = reporter
         self._claims = Claims()
 
+    @classmethod
+    def of_this_machine(cls, identity: Identity | None = None, *, reporter: Reporter | None = None) -> FileLockManager:
+        """Return a manager with this machine's clock and processes. `identity`: None for the one borg would have."""
+        from time import monotonic, sleep
+
+        from .owner import KernelProcesses
+
+        return cls(
+            Identity() if identity is None else identity,
+            processes=KernelProcesses(),
+            clock=monotonic,
+            sleep=sleep,
+            reporter=Reporter() if reporter is None else reporter,
+        )
+
     def lock_for(self, path: str, reporter: Reporter | None = None) -> FileLock:
         """Return a lock, not yet held, for the repository directory at the absolute `path`; nothing is touched yet."""
         return FileLock(

@@ -31,8 +31,7 @@ def resolve_options(forced: ServeOptions, original_command: str | None) -> Serve
     if original_command is None:
         return forced
     requested = parse_client_command(original_command)
-    resolved: ServeOptions = forced.evolve(**{field: getattr(requested, field) for field in CLIENT_DECIDES})
-    return within_limits(resolved)
+    return within_limits(forced.evolve(**{field: getattr(requested, field) for field in CLIENT_DECIDES}))
 
 
 def within_limits(options: ServeOptions) -> ServeOptions:
@@ -40,8 +39,7 @@ def within_limits(options: ServeOptions) -> ServeOptions:
     if options.log_level >= options.max_log_level and not options.debug_topics:
         return options
     topics = options.debug_topics if options.max_log_level <= Level.DEBUG else ()
-    limited: ServeOptions = options.evolve(log_level=max(options.log_level, options.max_log_level), debug_topics=topics)
-    return limited
+    return options.evolve(log_level=max(options.log_level, options.max_log_level), debug_topics=topics)
 
 
 def parse_client_command(command: str) -> ServeOptions:

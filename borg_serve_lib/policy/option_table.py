@@ -59,8 +59,7 @@ class Option(Value):
 
 def _serve(name: str, kind: Kind, description: str, field: str, **more: Any) -> Option:
     row = Option((name,), kind, Section.RESTRICTIONS, description, field, common=False)
-    evolved: Option = row.evolve(**more)
-    return evolved
+    return row.evolve(**more)
 
 
 def _level(level: Level, *names: str) -> Option:

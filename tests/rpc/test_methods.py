@@ -450,7 +450,18 @@ def test_open_is_the_first_call_that_loads_the_engine() -> None:
     import subprocess
     import sys
 
-    program = (
-        "import sys, borg_serve_lib.rpc.connection as c; assert 'borg_serve_lib.engine.repository' not in sys.modules"
-    )
+    program = """
+import sys, msgpack, borg_serve_lib as b
+server = b.Server(b.ServeOptions(), paths=b.PathPolicy(), resolver=bytes.decode, storages=None, locks=None)
+connection = server.connect(b.ClientLog(lambda line: None, now=lambda: 0.0))
+def call(method, **arguments):
+    data = msgpack.packb({"i": 1, "m": method, "a": arguments})
+    connection.get_buffer()[: len(data)] = data
+    connection.buffer_updated(len(data))
+    return b"".join(bytes(part) for reply in connection for part in reply)
+assert b"server_version" in call("negotiate", client_data={"client_version": [1, 4, 5, -1]})
+assert "borg_serve_lib.engine.repository" not in sys.modules
+call("open", path="/nowhere")
+assert "borg_serve_lib.engine.repository" in sys.modules
+"""
     subprocess.run([sys.executable, "-c", program], check=True)
