@@ -14,6 +14,7 @@ from ..storage.base import Reader, Storage, Writer
 from .source import SegmentSource
 
 _OPEN_READERS = 64
+_MISSING = "a segment file is missing, please run borg check --repair"
 _READ_AHEAD = 8192
 """Bytes read for an object of unknown size: small objects come with one system call, larger ones with two."""
 
@@ -143,7 +144,10 @@ class SegmentLog:
             if len(self._readers) >= _OPEN_READERS:
                 oldest = next(iter(self._readers))
                 self._readers.pop(oldest).close()
-            reader = self._storage.open_reader(self.name(segment))
+            try:
+                reader = self._storage.open_reader(self.name(segment))
+            except FileMissing as error:
+                raise FileMissing(error.errno, _MISSING, error.name) from None
         self._readers[segment] = reader
         return reader
 
