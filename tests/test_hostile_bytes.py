@@ -1,0 +1,199 @@
+"""A connection that is sent whatever a key can send: memory, time, and what is answered."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import attrs
+import msgpack
+import pytest
+
+MEGABYTE = 1 << 20
+MOST = 300 * MEGABYTE
+MOST_FOR_SMALL_CALLS = 64 * MEGABYTE
+TIMEOUT = 60
+PIECE = 1 << 16
+
+# The peak is asked for by the process itself, at its very end: it is gone when its parent could look.
+SERVER = """
+import atexit, resource, sys
+atexit.register(lambda: print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, file=sys.stderr))
+import borg_serve_cli
+sys.exit(borg_serve_cli.main())
+"""
+
+
+@attrs.frozen
+class Ending:
+    """How a server ended. `peak`: bytes of its memory at most; `told`: its lines on stderr; `replies`: bytes."""
+
+    status: int
+    peak: int
+    told: list[bytes]
+    replies: int
+
+
+def call(method: str, number: int = 1, **arguments: object) -> bytes:
+    return bytes(msgpack.packb({"i": number, "m": method, "a": arguments}, use_bin_type=False))
+
+
+NEGOTIATE = call("negotiate", client_data={"client_version": [1, 4, 5, -1]})
+
+
+def opening(repository: Path) -> bytes:
+    return NEGOTIATE + call("open", path=str(repository), create=True, lock_wait=1, lock=True, exclusive=True)
+
+
+def converse(sent: Iterable[bytes], tmp_path: Path, *argv: str) -> Ending:
+    """Send all that to a server, whose replies are read as they come."""
+    environment = {name: value for name, value in os.environ.items() if name != "SSH_ORIGINAL_COMMAND"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, f"--restrict-to-path={tmp_path}", *argv],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    heard, told = [0], []
+
+    def listen() -> None:
+        while data := os.read(process.stdout.fileno(), 1 << 20):  # type: ignore[union-attr]
+            heard[0] += len(data)
+
+    listeners = [threading.Thread(target=listen), threading.Thread(target=lambda: told.extend(process.stderr))]  # type: ignore[arg-type]
+    for listener in listeners:
+        listener.start()
+    try:
+        for piece in sent:
+            process.stdin.write(piece)
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # it has had enough
+    status = process.wait(timeout=TIMEOUT)
+    for listener in listeners:
+        listener.join()
+    close_streams(process)
+    *lines, last = told
+    assert last.startswith(b"peak "), told
+    return Ending(status, int(last.split()[1]), lines, heard[0])
+
+
+def close_streams(process: subprocess.Popen[bytes]) -> None:
+    for stream in (process.stdin, process.stdout, process.stderr):
+        try:
+            stream.close()  # type: ignore[union-attr]
+        except BrokenPipeError:
+            continue
+
+
+def repeated(piece: bytes, count: int) -> Iterator[bytes]:
+    batch = piece * max(1, PIECE // len(piece))
+    per_batch = len(batch) // len(piece)
+    for _ in range(count // per_batch):
+        yield batch
+
+
+def big_message(lead: bytes, filling: bytes) -> Iterator[bytes]:
+    """60 MB of one message."""
+    yield lead
+    yield from repeated(filling, 60_000_000 // len(filling))
+
+
+LARGE_STREAMS = {
+    "an announced string of 4 GB": lambda: big_message(b"\xdb\xff\xff\xff\xff", b"x" * 64),
+    "an array of four billion": lambda: big_message(b"\xdd\xff\xff\xff\xff", b"\x93\x01\x02\x03"),
+    "a map of four billion": lambda: big_message(b"\xdf\xff\xff\xff\xff", b"\x01\x02"),
+    "arrays in arrays": lambda: repeated(b"\x91", 60_000_000),
+    "maps in maps": lambda: repeated(b"\x81\x01", 30_000_000),
+    "nothing but integers": lambda: repeated(b"\x01", 60_000_000),
+    "zeros": lambda: repeated(bytes(64), 1_000_000),
+    "random bytes": lambda: (os.urandom(PIECE) for _ in range(900)),
+    "text": lambda: repeated(b"GET / HTTP/1.1\r\n", 4_000_000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LARGE_STREAMS)
+def test_no_stream_takes_much_memory_or_says_more_than_one_line(name: str, tmp_path: Path) -> None:
+    ending = converse(LARGE_STREAMS[name](), tmp_path)
+    assert ending.peak < MOST
+    assert ending.status == 2
+    assert len(ending.told) == 1
+    assert str(Path(sys.prefix)).encode() not in ending.told[0]
+
+
+def test_a_large_message_that_never_ends_is_a_client_that_went_away(tmp_path: Path) -> None:
+    head = b"\x83\xa1i\x01\xa1m\xa3put\xa1a\x81\xa4data\xdb\x03\x93\x87\x00"
+    ending = converse(big_message(head, b"x" * 64), tmp_path)
+    assert (ending.status, ending.told, ending.replies) == (0, [], 0)
+    assert ending.peak < MOST
+
+
+SMALL_CALLS = {
+    "unknown methods": call("nosuch"),
+    "private methods": call("__class__"),
+    "gets of nothing": call("get", id=bytes(32)),
+    "wrong ids": call("get", id=b"short"),
+    "unanswered deletes": call("delete", id=b"\1" * 32, wait=False),
+    "lists": call("list", limit=1000, marker=None),
+    "lengths": call("__len__"),
+    "openings": call("open", path="/elsewhere"),
+    "errors": call("inject_exception", kind="divide"),
+    "small puts of one object": call("put", id=b"\1" * 32, data=b"x"),
+}
+
+
+@pytest.mark.parametrize("name", SMALL_CALLS)
+def test_a_hundred_thousand_small_calls_take_little_memory(name: str, tmp_path: Path) -> None:
+    sent = [opening(tmp_path / "repository"), *repeated(SMALL_CALLS[name], 100_000)]
+    ending = converse(sent, tmp_path)
+    assert ending.peak < MOST_FOR_SMALL_CALLS
+    assert ending.status == 0
+    assert ending.told == []
+
+
+def test_a_client_that_sends_and_never_reads_holds_up_itself_alone(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, f"--restrict-to-path={tmp_path}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    data = bytes(3_000_000)
+    stored = call("put", id=b"\1" * 32, data=data)
+    os.set_blocking(process.stdin.fileno(), True)
+    process.stdin.write(opening(tmp_path / "repository") + stored)
+    process.stdin.flush()
+    os.set_blocking(process.stdin.fileno(), False)
+    asked = call("get", id=b"\1" * 32) * 10_000
+    while asked:
+        try:
+            asked = asked[os.write(process.stdin.fileno(), asked) :]
+        except BlockingIOError:
+            break  # neither side goes on: as it should be
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
+    assert peak < MOST_FOR_SMALL_CALLS
+    process.stdout.close()
+    assert process.wait(timeout=TIMEOUT) == 2
+    process.stderr.close()
+    close_streams(process)
+
+
+def test_the_largest_objects_fit_the_limit(tmp_path: Path) -> None:
+    largest = [call("put", id=bytes([number]) * 32, data=bytes(20_971_479)) for number in range(1, 6)]
+    gets = [call("get", id=bytes([number]) * 32) for number in range(1, 6)]
+    ending = converse([opening(tmp_path / "repository"), *largest, *gets], tmp_path)
+    assert ending.replies > 5 * 20_971_479
+    assert ending.peak < MOST
+    assert ending.status == 0
