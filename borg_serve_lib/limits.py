@@ -61,6 +61,9 @@ MAX_SMALL_FILE_SIZE: Final = 4 * 1024 * 1024
 MAX_UNVERIFIED_HINTS_SIZE: Final = 64 * 1024 * 1024
 """Bytes of the largest hints file that is read without a digest to verify it by; real ones of 10 TB have about 2 MB."""
 
+MAX_WAIT: Final = 10 * 365 * 86400
+"""Seconds that a client may ask for; a longer wait is for ever as far as anybody can tell."""
+
 MAX_ORIGINAL_COMMAND: Final = 64 * 1024
 """Characters of the longest client command looked at; real ones have about 100 (spec: serve-command.md section 1)."""
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 _STDIN, _STDOUT, _STDERR = range(3)
 _FAULT = 2
-_SIGNALLED = 128
-"""Exit statuses from here on stand for signals."""
 
 _TOPICS_ASKED_FOR = ("borg.output.show-version", "borg.output.show-rc")
 """Told at any level: their events are reported only if an option asks for them."""
@@ -119,7 +117,9 @@ def _occupy_standard_descriptors() -> None:
 
 
 def _classic(status: int) -> int:
-    return _FAULT if 0 < status < _SIGNALLED else status
+    from .transports.stdio import SIGNALLED
+
+    return _FAULT if 0 < status < SIGNALLED else status
 
 
 def _show_version(log: Reporter) -> None:

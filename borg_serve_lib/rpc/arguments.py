@@ -6,14 +6,11 @@ Source: spec, rpc.md sections 1.2 and 3.
 from __future__ import annotations
 
 from ..errors import InvalidArgument, WrongState
-from ..limits import ID_SIZE
+from ..limits import ID_SIZE, MAX_WAIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-_MAX_WAIT = 10 * 365 * 86400
-"""Seconds; a longer wait is for ever as far as anybody can tell."""
 
 
 def object_id(name: str, value: Any) -> bytes:
@@ -74,7 +71,7 @@ def seconds(name: str, value: Any) -> float:
     """A finite number of seconds that is not negative."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         raise InvalidArgument(f"{name} must be a number of seconds, 0 or more")
-    return min(value, _MAX_WAIT)
+    return min(value, MAX_WAIT)
 
 
 def optional_seconds(name: str, value: Any) -> float | None:

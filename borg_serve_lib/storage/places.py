@@ -89,7 +89,6 @@ def _is_empty_or_unfinished(path: str) -> bool:
 
 
 def _is_repository(path: str) -> bool:
-
     try:
         with open(f"{path}/README", "rb") as readme:
             return is_repository_readme(readme.read(_README_LOOKED_AT))

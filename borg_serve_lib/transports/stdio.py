@@ -35,7 +35,8 @@ _F_SETPIPE_SZ = 1031
 """fcntl's F_SETPIPE_SZ, which Python 3.10's module does not have everywhere."""
 
 _PEER_GONE = 2
-_SIGNALLED = 128
+SIGNALLED = 128
+"""Exit statuses from here on stand for signals."""
 _LOOK_EVERY = 1.0
 """Seconds between two looks at whether the client is still there."""
 
@@ -74,7 +75,7 @@ def serve_stdio(connection: Connection, *, stdin: int, stdout: int, stderr: int 
     except SessionEnded as end:
         if _takes_a_line(stderr):
             connection.interrupted(signal.Signals(end.signum).name)
-        return _SIGNALLED + end.signum
+        return SIGNALLED + end.signum
     except (_PeerGone, ClientVanished):
         return connection.exit_code or _PEER_GONE
     return connection.exit_code
