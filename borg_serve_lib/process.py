@@ -51,7 +51,7 @@ def serve_process(
     from .locking.identity import Identity
     from .locking.manager import FileLockManager
     from .storage.places import FilesystemProvider
-    from .transports.stdio import serve_stdio, write_stderr
+    from .transports.stdio import LineWriter, TimeLimits, serve_stdio
     from .wire.loglines import ClientLog
 
     _occupy_standard_descriptors()
@@ -61,7 +61,7 @@ def serve_process(
     outcome = _confine(forced, paths, identity)
     options = resolve_options(forced, original_command)
     log = ClientLog(
-        lambda line: write_stderr(_STDERR, line),
+        LineWriter(_STDERR),
         level=options.log_level,
         topics=(*options.debug_topics, *_TOPICS_ASKED_FOR),
         json=options.log_json,
@@ -80,7 +80,8 @@ def serve_process(
     )
     if options.show_version:
         _show_version(log)
-    status = serve_stdio(server.connect(log), stdin=_STDIN, stdout=_STDOUT)
+    limits = TimeLimits(idle=options.idle_timeout or None, session=options.session_timeout or None)
+    status = serve_stdio(server.connect(log), stdin=_STDIN, stdout=_STDOUT, limits=limits)
     status = status if modern_exit_codes else _classic(status)
     if options.show_rc:
         _show_status(log, status)

@@ -378,3 +378,26 @@ def test_the_status_of_explain_says_whether_all_is_allowed(argv: list[str], stat
     assert done.returncode == status
     assert told in done.stdout
     assert bool(done.stderr) is (status == 2)
+
+
+# --- time limits
+
+
+@pytest.mark.parametrize(
+    ("option", "told"), [("--idle-timeout=1", b"idle for 1 seconds"), ("--session-timeout=1", b"has lasted 1 seconds")]
+)
+def test_a_client_that_stops_in_mid_message_loses_its_session_and_its_lock(
+    tmp_path: Path, option: str, told: bytes
+) -> None:
+    command = [sys.executable, "-m", "borg_serve_lib", option]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin
+    process.stdin.write(NEGOTIATE + open_call(2, str(tmp_path / "r"), create=True) + b"\x83\xa1i")
+    process.stdin.flush()
+    status = process.wait(timeout=30)
+    out, err = process.communicate()
+    assert status == 2
+    assert len(err.splitlines()) == 1
+    assert told in err
+    assert out
+    assert not list((tmp_path / "r").glob("lock*"))

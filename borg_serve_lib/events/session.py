@@ -76,6 +76,15 @@ class SessionInterrupted(Event):
     signal: str
 
 
+class SessionTimedOut(Event):
+    """A time limit of the host ended the session."""
+
+    level = Level.ERROR
+    topic = "borg.remote"
+    sentence = "{reason}; the session ends"
+    reason: str
+
+
 class ClosingFailed(Event):
     """At its end the repository could not be closed as it should; it counts as closed even so."""
 

@@ -97,6 +97,8 @@ def _rules(options: ServeOptions, policy: PathPolicy) -> Iterator[tuple[str, str
     yield "quota", "as each repository's config says" if quota is None else format_size(quota) if quota else "none"
     wait = options.max_lock_wait
     yield "lock wait", "as long as the client asks for" if wait is None else f"{wait} seconds at most"
+    limits = (("idle", options.idle_timeout), ("in all", options.session_timeout))
+    yield "time", ", ".join(f"{name} {seconds} seconds" for name, seconds in limits if seconds) or "no limit"
     yield "log level", f"the client's choice, down to {options.max_log_level.name.lower()}"
     yield "umask", f"{options.umask:03o}"
     yield "confinement", options.confine if policy.restricts else f"{options.confine}; but nothing is restricted"

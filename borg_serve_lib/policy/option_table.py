@@ -128,6 +128,22 @@ OPTIONS: tuple[Option, ...] = (
         convert=values.seconds,
     ),
     _serve(
+        "--idle-timeout",
+        Kind.VALUE,
+        "end a session in which the client has neither sent nor taken a byte for SECONDS (default: 0, never)",
+        "idle_timeout",
+        metavar="SECONDS",
+        convert=values.seconds,
+    ),
+    _serve(
+        "--session-timeout",
+        Kind.VALUE,
+        "end a session after SECONDS in all (default: 0, never)",
+        "session_timeout",
+        metavar="SECONDS",
+        convert=values.seconds,
+    ),
+    _serve(
         "--max-log-level",
         Kind.VALUE,
         "let clients have nothing logged below LEVEL: critical, error, warning, info or debug (default)",

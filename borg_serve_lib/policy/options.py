@@ -21,7 +21,7 @@ class ServeOptions(Value):
     `debug_topics`: logger names. `lock_wait`: seconds, without effect (spec: serve-command.md section 3.5).
     `permissions`: one of permissions.MODES. `max_lock_wait`: seconds that a client may wait for a lock at most, None
     for as long as it likes. `max_log_level`: the lowest level that a client may ask for. `confine`: one of
-    option_values.CONFINE.
+    option_values.CONFINE. `idle_timeout`, `session_timeout`: seconds, 0 for no limit.
     """
 
     restrict_to_paths: tuple[str, ...] = ()
@@ -31,6 +31,8 @@ class ServeOptions(Value):
     max_lock_wait: int | None = None
     max_log_level: Level = Level.DEBUG
     confine: str = "auto"
+    idle_timeout: int = 0
+    session_timeout: int = 0
     storage_quota: int | None = None
     umask: int = 0o077
     log_level: Level = Level.WARNING

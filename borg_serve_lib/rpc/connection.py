@@ -102,6 +102,12 @@ class Connection:
         self.exit_code = error.exit_code
         self._reporter.report(ConnectionRejected(str(error)))
 
+    def timed_out(self, reason: str) -> None:
+        """Tell that a time limit of the host ended the session."""
+        from ..events.session import SessionTimedOut
+
+        self._reporter.report(SessionTimedOut(reason))
+
     def interrupted(self, signal: str) -> None:
         """A signal of this name is what ended the session: tell it (spec: rpc.md section 5.7)."""
         from ..events.session import SessionInterrupted

@@ -8,7 +8,8 @@ its way out the exception lets the lock be given back. It is raised once; from t
 by itself, signals are held back until the lock is free.
 
 A client that goes away without a word is noticed in the same way: an alarm looks once a second whether anybody is left
-to read the replies, and ends a check, a compaction or the waiting for a lock that nobody wants any more.
+to read the replies, and ends a check, a compaction or the waiting for a lock that nobody wants any more. The same alarm
+keeps the host's time limits.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import os
 import signal
 import time
 
+from ..errors import UsageError
 from ..rpc.connection import Connection
+from ..values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ _F_SETPIPE_SZ = 1031
 """fcntl's F_SETPIPE_SZ, which Python 3.10's module does not have everywhere."""
 
 _PEER_GONE = 2
+_TIMED_OUT = 2
 SIGNALLED = 128
 """Exit statuses from here on stand for signals."""
 _LOOK_EVERY = 1.0
@@ -42,6 +46,27 @@ _LOOK_EVERY = 1.0
 
 _ONE_KEYSTROKE = 0.02
 """Seconds within which interrupts count as one: a terminal's and the one a client passes on (spec: section 5.7)."""
+
+
+_PATIENCE = 10.0
+"""Seconds to wait for somebody who reads the log; after that lines are dropped until somebody does."""
+
+_ALWAYS_FITS = 4096
+"""Bytes that a pipe which can be written to takes at once (PIPE_BUF of Linux)."""
+
+
+class TimeLimits(Value):
+    """How long a session may be, in seconds; None for as long as it likes.
+
+    `idle`: without a byte from or to a client that is waited for; while the server works there is no limit. `session`:
+    in all.
+    """
+
+    idle: float | None = None
+    session: float | None = None
+
+
+NO_LIMITS = TimeLimits()
 
 
 class SessionEnded(BaseException):
@@ -56,22 +81,33 @@ class ClientVanished(BaseException):
     """Nobody is there to read the replies any more, noticed in the midst of a call."""
 
 
+class TimeIsUp(BaseException):
+    """A time limit of the host ends the session."""
+
+
 class _PeerGone(Exception):
     """Nobody is at the other end any more; whatever is to be told, nobody reads it."""
 
 
-def serve_stdio(connection: Connection, *, stdin: int, stdout: int, stderr: int = 2) -> int:
+def serve_stdio(
+    connection: Connection, *, stdin: int, stdout: int, stderr: int = 2, limits: TimeLimits = NO_LIMITS
+) -> int:
     """Serve `connection` until the client goes away or a signal comes; return the exit code for the process.
 
     TERM and HUP end the session, with 128 + signal; the first INT is ignored, since a terminal sends it to a client's
     local server too. ALRM and the interval timer serve to notice a client that vanished. The repository is closed and
     its lock given back in all cases; timer and signal handlers found are put back. `stderr`: where the connection's log
-    goes; only looked at, so that a log nobody reads cannot hold up the end.
+    goes; only looked at, so that a log nobody reads cannot hold up the end. `limits`: end the session with status 2;
+    they need the main thread, UsageError elsewhere.
     """
     _enlarge_pipe(stdin)
     _enlarge_pipe(stdout)
     try:
-        _serve_and_close(connection, stdin, stdout)
+        _serve_and_close(connection, stdin, stdout, limits)
+    except TimeIsUp as end:
+        if _takes_a_line(stderr):
+            connection.timed_out(str(end))
+        return connection.exit_code or _TIMED_OUT
     except SessionEnded as end:
         if _takes_a_line(stderr):
             connection.interrupted(signal.Signals(end.signum).name)
@@ -81,8 +117,8 @@ def serve_stdio(connection: Connection, *, stdin: int, stdout: int, stderr: int 
     return connection.exit_code
 
 
-def _serve_and_close(connection: Connection, stdin: int, stdout: int) -> None:
-    signals = _Signals(stdout)
+def _serve_and_close(connection: Connection, stdin: int, stdout: int, limits: TimeLimits) -> None:
+    signals = _Signals(stdout, limits)
     try:
         try:
             signals.install()
@@ -97,13 +133,15 @@ def _serve_and_close(connection: Connection, stdin: int, stdout: int) -> None:
 
 def _serve(connection: Connection, stdin: int, stdout: int, signals: _Signals) -> None:
     while not connection.ended:
+        signals.wait_begins()
         count = _read(stdin, connection.get_buffer())
+        signals.wait_ends()
         if not count:
             connection.eof_received()
             return
         connection.buffer_updated(count)
         for batch in _batches(connection, signals):
-            _write_all(stdout, batch)
+            _write_all(stdout, batch, signals)
 
 
 def _batches(connection: Connection, signals: _Signals) -> Iterator[list[Buffer]]:
@@ -133,9 +171,11 @@ def _read(descriptor: int, room: memoryview) -> int:
             raise _PeerGone from error
 
 
-def _write_all(descriptor: int, buffers: list[Buffer]) -> None:
+def _write_all(descriptor: int, buffers: list[Buffer], signals: _Signals) -> None:
     """Write `buffers` one after the other, in full. Raises _PeerGone."""
     while buffers:
+        # An alarm makes a write return with what was taken so far: slow is not idle.
+        signals.wait_begins()
         try:
             written = os.writev(descriptor, buffers)
         except BlockingIOError:
@@ -150,6 +190,7 @@ def _write_all(descriptor: int, buffers: list[Buffer]) -> None:
         buffers = buffers[done:]
         if written:
             buffers[0] = memoryview(buffers[0])[written:]
+    signals.wait_ends()
 
 
 def _wait_for(descriptor: int, *, reading: bool) -> None:
@@ -161,13 +202,13 @@ def _wait_for(descriptor: int, *, reading: bool) -> None:
     waiting.poll()
 
 
-def _takes_a_line(descriptor: int) -> bool:
-    """Return whether a line can be written without waiting for anybody to read."""
+def _takes_a_line(descriptor: int, patience: float = 0.0) -> bool:
+    """Return whether a line can be written, after at most `patience` seconds of waiting for somebody to read."""
     from select import POLLOUT, poll
 
     looking = poll()
     looking.register(descriptor, POLLOUT)
-    return looking.poll(0) == [(descriptor, POLLOUT)]
+    return looking.poll(int(patience * 1000)) == [(descriptor, POLLOUT)]
 
 
 def _nobody_reads(descriptor: int) -> bool:
@@ -191,11 +232,16 @@ def _enlarge_pipe(descriptor: int) -> None:
 class _Signals:
     """The signal handlers of a session."""
 
-    def __init__(self, stdout: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, stdout: int, limits: TimeLimits = NO_LIMITS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._stdout = stdout
+        self._limits = limits
         self._clock = clock
+        self._began = clock()
+        self._waiting_since: float | None = None
         self._interrupted_at: float | None = None
-        self._raised: SessionEnded | ClientVanished | None = None
+        self._raised: SessionEnded | ClientVanished | TimeIsUp | None = None
         self._timer = (0.0, 0.0)
         self._held_back = False
         self._found: dict[int, object] = {}
@@ -209,7 +255,16 @@ class _Signals:
             self._found[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._look)
             self._timer = signal.setitimer(signal.ITIMER_REAL, _LOOK_EVERY, _LOOK_EVERY)
         except ValueError:
-            return
+            if self._limits != NO_LIMITS:
+                raise UsageError("time limits of a session can only be kept in the main thread") from None
+
+    def wait_begins(self) -> None:
+        """From now on the client is waited for."""
+        self._waiting_since = self._clock()
+
+    def wait_ends(self) -> None:
+        """The client has done what it was waited for."""
+        self._waiting_since = None
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of handlers
         if not self._held_back and (signum != signal.SIGINT or self._is_second_interrupt()):
@@ -218,10 +273,26 @@ class _Signals:
             raise self._raised
 
     def _look(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of handlers
-        if not self._held_back and _nobody_reads(self._stdout):
-            self._held_back = True
+        if self._held_back:
+            return
+        reason = self._time_is_up()
+        if reason is not None:
+            self._raised = TimeIsUp(reason)
+        elif _nobody_reads(self._stdout):
             self._raised = ClientVanished()
-            raise self._raised
+        else:
+            return
+        self._held_back = True
+        raise self._raised
+
+    def _time_is_up(self) -> str | None:
+        """Return which limit is reached, None as long as none is."""
+        idle, session, now = self._limits.idle, self._limits.session, self._clock()
+        if idle is not None and self._waiting_since is not None and now - self._waiting_since >= idle:
+            return f"the client was idle for {idle:g} seconds, which is the limit here"
+        if session is not None and now - self._began >= session:
+            return f"the session has lasted {session:g} seconds, which is the limit here"
+        return None
 
     def _is_second_interrupt(self) -> bool:
         now, first = self._clock(), self._interrupted_at
@@ -230,8 +301,8 @@ class _Signals:
         return first is not None and now - first >= _ONE_KEYSTROKE
 
     def demand_none(self) -> None:
-        """Raise SessionEnded or ClientVanished again if it came where exceptions get lost: in a callback of the
-        interpreter, or where another one took its place on the way out.
+        """Raise SessionEnded, ClientVanished or TimeIsUp again if it came where exceptions get lost: in a callback of
+        the interpreter, or where another one took its place on the way out.
         """
         if self._raised is not None:
             raise self._raised
@@ -249,13 +320,27 @@ class _Signals:
                 signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal() returned
 
 
-def write_stderr(descriptor: int, line: bytes) -> None:
-    """Write a line; a reader that is gone is nobody to tell."""
-    view = memoryview(line)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except BlockingIOError:
-            _wait_for(descriptor, reading=False)
-        except OSError:
-            return
+class LineWriter:
+    """Writes log lines. A reader that is gone is nobody to tell; one that reads nothing cannot hold the server up."""
+
+    def __init__(self, descriptor: int, *, patience: float = _PATIENCE) -> None:
+        """`patience`: seconds to wait for the reader; once they were in vain, lines are dropped until it reads."""
+        self._descriptor = descriptor
+        self._patience = patience
+        self._dropping = False
+        self._torn = False
+
+    def __call__(self, line: bytes) -> None:
+        """Write a whole line, or drop what of it nobody reads."""
+        rest = memoryview(b"\n" + line if self._torn else line)
+        while rest:
+            if not _takes_a_line(self._descriptor, 0 if self._dropping else self._patience):
+                self._dropping = True
+                return
+            try:
+                rest = rest[os.write(self._descriptor, rest[:_ALWAYS_FITS]) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                return
+            self._dropping, self._torn = False, bool(rest)

@@ -19,10 +19,17 @@ COMMON_OPTIONS = {
 }  # fmt: skip
 
 
-OUR_OPTIONS = {"--permissions", "--confine", "--max-lock-wait", "--max-log-level"}
+OUR_OPTIONS = {
+    "--permissions",
+    "--confine",
+    "--idle-timeout",
+    "--session-timeout",
+    "--max-lock-wait",
+    "--max-log-level",
+}
 
 
-def test_the_table_has_the_options_of_borg_1_4_and_four_of_our_own() -> None:
+def test_the_table_has_the_options_of_borg_1_4_and_six_of_our_own() -> None:
     assert {name for option in OPTIONS if not option.common for name in option.names} == SERVE_OPTIONS | OUR_OPTIONS
     assert {name for option in OPTIONS if option.common for name in option.names} == COMMON_OPTIONS
 

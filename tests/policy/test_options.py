@@ -264,7 +264,7 @@ def modelled(argv: list[str]) -> ServeOptions:
 COMMON_NAMES = [
     name for row in OPTIONS if row.common for name in row.names if name not in ("--help", "-h", "--version", "-V")
 ]
-OUR_NAMES = ("--permissions", "--confine", "--max-lock-wait", "--max-log-level")
+OUR_NAMES = ("--permissions", "--confine", "--idle-timeout", "--session-timeout", "--max-lock-wait", "--max-log-level")
 SERVE_NAMES = [name for row in OPTIONS if not row.common for name in row.names if name not in OUR_NAMES]
 VALUES = st.sampled_from(
     ["", "/a", "/b c", "022", "77", "8", "-1", "-7", "600", "5G", "50m", "0", "repository", "a.b", "-", "x=y"]

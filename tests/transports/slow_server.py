@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from borg_serve_lib.rpc.connection import Connection
-from borg_serve_lib.transports.stdio import serve_stdio, write_stderr
+from borg_serve_lib.transports.stdio import LineWriter, serve_stdio
 from borg_serve_lib.wire.loglines import ClientLog
 
 from ..rpc.support import FakeRepository, Host
@@ -57,7 +57,7 @@ class SlowHost(Host):
 
 def main(mode: str) -> int:
     SlowRepository.mode = mode
-    log = ClientLog(lambda line: write_stderr(2, line), now=lambda: 0.0)
+    log = ClientLog(LineWriter(2), now=lambda: 0.0)
     services = SlowHost().services.evolve(reporter=log, client_log=log)
     status = serve_stdio(Connection(services), stdin=0, stdout=1)
     note(f"status {status}")

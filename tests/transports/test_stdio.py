@@ -7,13 +7,17 @@ import fcntl
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import msgpack
 import pytest
 
+from borg_serve_lib.engine.requests import OpenRequest
+from borg_serve_lib.errors import UsageError
+from borg_serve_lib.reporting import Level
 from borg_serve_lib.rpc.connection import Connection, State
-from borg_serve_lib.transports.stdio import serve_stdio, write_stderr
+from borg_serve_lib.transports.stdio import LineWriter, TimeLimits, serve_stdio
 
 from ..rpc.support import OPEN, REPOSITORY_ID, FakeRepository, Host, named, oid
 
@@ -237,6 +241,104 @@ def test_a_thread_that_is_not_the_main_one_leaves_signals_alone(pipes: Descripto
     assert seen == [handler, 0]
 
 
+# --- time limits
+
+
+class Told(Host):
+    """A host that hears what is told, with a repository that is there before it is opened."""
+
+    def __init__(self) -> None:
+        self.prepared = FakeRepository("/srv/r")
+        super().__init__()
+
+    def _open(self, path: str, request: OpenRequest) -> FakeRepository:
+        self.repositories.append(self.prepared)
+        return self.prepared
+
+    @property
+    def told(self) -> list[str]:
+        return [event.message() for event in self.reporter.events if event.level >= Level.ERROR]
+
+
+def timed(pipes: Descriptors, host: Host, limits: TimeLimits) -> int:
+    with open(os.devnull, "wb") as stderr:
+        return serve_stdio(
+            Connection(host.services), stdin=pipes.stdin, stdout=pipes.stdout, stderr=stderr.fileno(), limits=limits
+        )
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x83\xa1i\x01", OPEN])
+def test_an_idle_client_is_waited_for_no_longer_than_the_limit(pipes: Descriptors, sent: bytes) -> None:
+    host = Told()
+    os.write(pipes.to_server, sent)
+    assert timed(pipes, host, TimeLimits(idle=0.2)) == PEER_GONE
+    assert host.told == ["the client was idle for 0.2 seconds, which is the limit here; the session ends"]
+    assert bool(host.prepared.closed) is (sent == OPEN)
+
+
+def test_a_client_that_takes_nothing_is_idle_as_well(pipes: Descriptors) -> None:
+    host = Told()
+    host.prepared.objects[oid(1)] = LARGE
+    os.write(pipes.to_server, OPEN + named(2, "get", id=oid(1)) * 20)
+    assert timed(pipes, host, TimeLimits(idle=0.2)) == PEER_GONE
+    assert len(host.told) == 1
+
+
+def test_slow_is_not_idle(pipes: Descriptors) -> None:
+    host = Told()
+    host.prepared.objects[oid(1)] = LARGE * 4
+    os.write(pipes.to_server, OPEN + named(2, "get", id=oid(1)))
+    pipes.close(pipes.to_server)
+
+    def read_slowly() -> None:
+        while os.read(pipes.from_server, 1 << 20):
+            time.sleep(0.8)
+
+    reading = threading.Thread(target=read_slowly)
+    reading.start()
+    status = timed(pipes, host, TimeLimits(idle=1.9))
+    pipes.close(pipes.stdout)
+    reading.join()
+    assert (status, host.told) == (0, [])
+
+
+def test_a_server_that_works_does_not_count_the_client_as_idle(
+    pipes: Descriptors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Told()
+    monkeypatch.setattr(host.prepared, "check", lambda **how: time.sleep(2.2) or True)
+    os.write(pipes.to_server, OPEN + named(2, "check", repair=False))
+    pipes.close(pipes.to_server)
+    assert timed(pipes, host, TimeLimits(idle=0.5)) == 0
+    assert host.told == []
+
+
+def test_a_session_lasts_no_longer_than_the_limit_whatever_it_does(
+    pipes: Descriptors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Told()
+    monkeypatch.setattr(host.prepared, "check", lambda **how: time.sleep(60) or True)
+    os.write(pipes.to_server, OPEN + named(2, "check", repair=False))
+    assert timed(pipes, host, TimeLimits(session=0.2)) == PEER_GONE
+    assert host.told == ["the session has lasted 0.2 seconds, which is the limit here; the session ends"]
+    assert host.prepared.closed
+
+
+def test_a_limit_that_cannot_be_kept_is_refused(pipes: Descriptors) -> None:
+    raised: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            timed(pipes, Host(), TimeLimits(idle=1))
+        except UsageError as error:
+            raised.append(error)
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    serving.join()
+    assert len(raised) == 1
+
+
 # --- lines on standard error
 
 
@@ -250,7 +352,7 @@ def test_a_line_is_written_in_full_to_a_reader_that_is_slow(pipes: Descriptors) 
 
     reading = threading.Thread(target=read)
     reading.start()
-    write_stderr(pipes.stdout, LARGE)
+    LineWriter(pipes.stdout)(LARGE)
     pipes.close(pipes.stdout)
     reading.join()
     assert heard == LARGE
@@ -258,7 +360,22 @@ def test_a_line_is_written_in_full_to_a_reader_that_is_slow(pipes: Descriptors) 
 
 def test_a_reader_that_is_gone_is_nobody_to_tell(pipes: Descriptors) -> None:
     pipes.close(pipes.from_server)
-    write_stderr(pipes.stdout, b"line\n")
+    write = LineWriter(pipes.stdout)
+    write(b"line\n")
     number = pipes.stdout
     pipes.close(number)
-    write_stderr(number, b"line\n")
+    write(b"line\n")
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_lines_that_nobody_reads_are_dropped_until_somebody_does(pipes: Descriptors, blocking: bool) -> None:
+    os.set_blocking(pipes.stdout, blocking)
+    write = LineWriter(pipes.stdout, patience=0.2)
+    line = b"x" * 99 + b"\n"
+    for _ in range(5000):  # more than a pipe holds, and then some
+        write(line)
+    held = len(os.read(pipes.from_server, 1 << 20))
+    assert 0 < held < 5000 * 100
+    write(b"heard again\n")
+    heard = os.read(pipes.from_server, 1 << 20)
+    assert heard.endswith(b"\nheard again\n") or heard == b"heard again\n"
