@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import shlex
 import subprocess
 import sys
@@ -44,6 +45,9 @@ def serve(command: str, requests: Path, environment: dict[str, str] | None = Non
     for line in said.splitlines():
         if b'"ERROR"' in line or b"Traceback" in line:
             sys.exit(f"{command}: {said[-2000:].decode(errors='replace')}")
+    if usage.ru_maxrss <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+        # The system counts the size of the parent as the first size of its child.
+        print(f"{command} took no more memory than this program: the figure is too high", file=sys.stderr)
     return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * resource_unit())
 
 

@@ -2,8 +2,8 @@
 
 python -m benchmarks.start --borg "BORG serve" --ours "PYTHON -m borg_serve_lib" [--runs N]
 
-The servers take turns. Time runs from the start of the process to its answer to `open`; memory is the peak of the
-process at its end.
+The servers take turns. Time runs from the start of the process to its answer to `open`; memory is the peak up to
+there (Linux).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgpack
 
-from .serving import Cost, Requests, median, resource_unit, serve
+from .serving import Cost, Requests, median, serve
 
 SERVERS = ("borg serve", "borg serve, no self test", "ours")
 HEADER = ("server", "answer, ms", "CPU, ms", "memory, MB", "answer / ours", "CPU / ours", "memory / ours")
@@ -49,6 +49,7 @@ def start(command: str, requests: bytes, environment: Mapping[str, str]) -> Cost
         unpacker.feed(received)
         answers += unpacker
     wall = time.perf_counter() - begun
+    memory = peak(process.pid)
     process.stdin.close()
     process.stdout.close()
     _, status, usage = os.wait4(process.pid, 0)
@@ -56,7 +57,13 @@ def start(command: str, requests: bytes, environment: Mapping[str, str]) -> Cost
     opened = answers[1]
     if process.returncode or not isinstance(opened, dict) or b"r" not in opened:
         sys.exit(f"{command}: exit {process.returncode}, {opened!r}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * resource_unit())
+    return Cost(wall, usage.ru_utime + usage.ru_stime, memory)
+
+
+def peak(pid: int) -> int:
+    """Return the most memory a process has had, in bytes, without that of its parent."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def main() -> None:

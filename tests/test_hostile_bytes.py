@@ -19,10 +19,14 @@ MOST_FOR_SMALL_CALLS = 64 * MEGABYTE
 TIMEOUT = 60
 PIECE = 1 << 16
 
-# The peak is asked for by the process itself, at its very end: it is gone when its parent could look.
+# The process reads its own peak, at its very end: it is gone when its parent could look. What getrusage tells would
+# begin with the size of the parent; opened early, because the server shuts itself out of /proc.
 SERVER = """
-import atexit, resource, sys
-atexit.register(lambda: print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, file=sys.stderr))
+import atexit, sys
+status = open("/proc/self/status")
+@atexit.register
+def tell_peak():
+    print("peak", *(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM")), file=sys.stderr)
 import borg_serve_cli
 sys.exit(borg_serve_cli.main())
 """

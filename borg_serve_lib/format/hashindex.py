@@ -166,9 +166,13 @@ class IndexTable:
         self._demand_writable()
         _check_entry(object_id, segment, offset)
         found, free = self._settle(object_id)
+        while found == NOWHERE and (capacity := self._rebuild_due(free)):
+            self._rebuild(capacity)
+            found, free = self._probe(object_id)  # a damaged table may have hidden it
         if found == NOWHERE:
-            found = self._make_room(object_id, free)
+            self._empty -= _SEGMENT.unpack_from(self.view, free + ID_SIZE)[0] == EMPTY
             self._write_entries(self._entries + 1)
+            found = free
         BUCKET.pack_into(self.view, found, object_id, segment, offset)
 
     def remove(self, object_id: bytes) -> bool:
@@ -223,23 +227,22 @@ class IndexTable:
         _SEGMENT.pack_into(view, found + ID_SIZE, DELETED)
         return free, NOWHERE
 
-    def _make_room(self, object_id: bytes, free: int) -> int:
-        """Return where the bucket for a new object begins: `free`, unless a rebuild is due (spec: section 5.3)."""
+    def _rebuild_due(self, free: int) -> int:
+        """Return for how many buckets the table has to be laid out before a new object is put at `free`, or 0.
+
+        Source: spec, section 5.3.
+        """
         if self._empty is None:
             self._empty = _count_marked(self.view, with_deleted=False)
             if self._empty < hashsizes.least_empty(self.buckets):
-                free = self._rebuild_for(object_id, self.buckets)
-        if self._entries > hashsizes.upper_limit(self.buckets):
-            free = self._rebuild_for(object_id, hashsizes.next_size(self.buckets, 1))
-        if _SEGMENT.unpack_from(self.view, free + ID_SIZE)[0] == EMPTY:
-            if self._empty <= hashsizes.least_empty(self.buckets):
-                free = self._rebuild_for(object_id, self.buckets)
-            self._empty -= 1
-        return free
-
-    def _rebuild_for(self, object_id: bytes, capacity: int) -> int:
-        self._rebuild(capacity)
-        return self._probe(object_id)[1]
+                return self.buckets
+        # A header that says too little may hide that there is no room at all.
+        if free == NOWHERE or self._entries > hashsizes.upper_limit(self.buckets):
+            return hashsizes.next_size(self.buckets, 1)
+        uses_empty = _SEGMENT.unpack_from(self.view, free + ID_SIZE)[0] == EMPTY
+        if uses_empty and self._empty <= hashsizes.least_empty(self.buckets) and self.buckets < SIZES[-1]:
+            return self.buckets
+        return 0
 
     def _rebuild(self, capacity: int) -> None:
         """Lay the table out anew in memory of its own, with at least `capacity` buckets and no DELETED one."""
