@@ -133,7 +133,8 @@ def index(data: bytes) -> None:
         table.set(b"\1" * 32, 1, 8)
         assert table.get(b"\1" * 32) == (1, 8)
         table.remove(b"\1" * 32)
-        assert table.get(b"\1" * 32) is None
+        if all(object_id != b"\1" * 32 for object_id, *_ in items):  # a forged table may have it twice
+            assert table.get(b"\1" * 32) is None
 
 
 def hints_file(data: bytes) -> None:
