@@ -218,11 +218,18 @@ class LockFailed(LockError):
 
 
 class LockTimeout(LockError):
-    """Somebody else held the lock for the whole time of waiting."""
+    """Somebody else held the lock for the whole time of waiting. `owners`: who, and what to do; "" if unknown."""
 
     wire_class = "LockTimeout"
     exit_code = 73
-    sentence = "Failed to create/acquire the lock {path} (timeout)."
+    owners: str = ""
+
+    @property
+    def wire_args(self) -> tuple[str | int, ...]:
+        return (f"{self.path}, {self.owners}" if self.owners else self.path,)
+
+    def __str__(self) -> str:
+        return f"Failed to create/acquire the lock {self.wire_args[0]} (timeout)."
 
 
 class NotLocked(LockError):

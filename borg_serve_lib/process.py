@@ -34,6 +34,8 @@ def serve_process(
     original_command: str | None,
     homes: Homes,
     borg_host_id: str | None = None,
+    user: str = "",
+    client_address: str = "",
     modern_exit_codes: bool = False,
     access: AccessPolicy | None = None,
     reporter: Reporter | None = None,
@@ -42,7 +44,8 @@ def serve_process(
 
     The process is confined before it looks at anything that comes from the client. `forced`: the host's own options.
     `original_command`: what the client asked for, see resolve_options. `borg_host_id`: the host part of lock names,
-    None for the machine's own. `modern_exit_codes`: whether faults have statuses of their own (spec: serve-command.md
+    None for the machine's own. `user`, `client_address`: whom others are told of who wait for a
+    lock of this process. `modern_exit_codes`: whether faults have statuses of their own (spec: serve-command.md
     section 10). `access`: what clients may do of what the options permit. `reporter`: is told what happens, beside the
     client's log. Raises UsageError for options that cannot be enforced, and for a command that is refused.
     """
@@ -57,7 +60,7 @@ def serve_process(
     _occupy_standard_descriptors()
     cwd = current_directory()
     paths = PathPolicy.from_options(forced, cwd=cwd, realpath=os.path.realpath)
-    identity = Identity(borg_host_id)
+    identity = Identity(borg_host_id, user=user, client=client_address)
     outcome = _confine(forced, paths, identity)
     options = resolve_options(forced, original_command)
     log = ClientLog(

@@ -46,6 +46,8 @@ def _run(argv: list[str]) -> int:
         original_command=os.environ.get("SSH_ORIGINAL_COMMAND"),
         homes=homes,
         borg_host_id=os.environ.get("BORG_HOST_ID"),
+        user=os.environ.get("LOGNAME", ""),
+        client_address=os.environ.get("SSH_CONNECTION", "").partition(" ")[0],
         modern_exit_codes=os.environ.get("BORG_EXIT_CODES") == "modern",
         reporter=borg_serve_lib.HostLog(),
     )

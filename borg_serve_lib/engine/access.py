@@ -5,8 +5,14 @@ Source: spec, rpc.md section 3.1 (exclusive), repository-format.md section 11.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 from ..errors import WrongState
 from ..locking.base import LockMode, RepositoryLock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class WriteAccess:
@@ -42,3 +48,14 @@ class WriteAccess:
         if lock.mode is LockMode.SHARED:
             raise WrongState("this session opened the repository for reading and may not write to it")
         raise WrongState("the lock of this session was removed by somebody else: nothing more is written")
+
+    @contextmanager
+    def busy(self, activity: str) -> Iterator[None]:
+        """Return a context in which those who wait for the lock are told that this is what takes long."""
+        if self._lock is not None:
+            self._lock.note(activity)
+        try:
+            yield
+        finally:
+            if self._lock is not None:
+                self._lock.note("")

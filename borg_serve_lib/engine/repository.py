@@ -305,15 +305,16 @@ class Repository:
             end = self._monotonic() + max_duration
             deadline = lambda: self._monotonic() > end  # noqa: E731
         try:
-            return check_repository(
-                self._transactions,
-                self._log,
-                self._settings,
-                self.path,
-                self._reporter,
-                repair=repair,
-                deadline=deadline,
-            )
+            with self._access.busy("repair" if repair else "check"):
+                return check_repository(
+                    self._transactions,
+                    self._log,
+                    self._settings,
+                    self.path,
+                    self._reporter,
+                    repair=repair,
+                    deadline=deadline,
+                )
         finally:
             self._transactions.rollback()
 

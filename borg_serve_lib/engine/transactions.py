@@ -145,7 +145,8 @@ class Transactions:
         index, state = self._base_for_recovery(base)
         try:
             after = -1 if base is None or index.in_memory else base
-            replay(self._log, index, state, after=after, through=transaction, reporter=self._reporter)
+            with self._access.busy("making the index anew"):
+                replay(self._log, index, state, after=after, through=transaction, reporter=self._reporter)
             # Without a lock somebody else may be writing them.
             if self._access.locking and self._write_caches_if_possible(transaction, index, state):
                 index.close()
@@ -311,16 +312,17 @@ class Transactions:
             return transaction, None
         plan = compaction.plan_compaction(self._log, state, threshold)
         indexed = self.caches.index_transaction()
-        return compaction.compact(
-            plan,
-            self._log,
-            index,
-            state,
-            indexed_transaction=indexed,
-            free_space=None if plenty else self._storage.free_space,
-            require_lock=self._access.require,
-            reporter=self._reporter,
-        )
+        with self._access.busy("compaction"):
+            return compaction.compact(
+                plan,
+                self._log,
+                index,
+                state,
+                indexed_transaction=indexed,
+                free_space=None if plenty else self._storage.free_space,
+                require_lock=self._access.require,
+                reporter=self._reporter,
+            )
 
     def _write_caches(self, transaction: int, index: ObjectIndex, state: TransactionState) -> None:
         if self._rules.append_only:

@@ -36,6 +36,15 @@ class MalformedLock(Event):
     directory: str
 
 
+class NoLease(Event):
+    """A lock is held without a lease, because of `reason`: other hosts cannot see whether its owner lives."""
+
+    level = Level.INFO
+    topic = "borg.locking"
+    sentence = "The repository's file system keeps no lease ({reason}): locks are judged by borg's rules alone."
+    reason: str
+
+
 class LockLost(Event):
     """The lock was gone when it was to be released: somebody broke it."""
 

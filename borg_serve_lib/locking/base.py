@@ -9,6 +9,10 @@ from types import TracebackType
 from ..errors import LockError
 from ..reporting import Reporter
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .owner import Owner
+
 
 class LockMode(Enum):
     """How a lock is held."""
@@ -41,8 +45,26 @@ class RepositoryLock(ABC):
         """
 
     @abstractmethod
+    def downgrade(self) -> None:
+        """Make an exclusive lock shared, with nobody in between; a shared one is left as it is.
+
+        Raises NotLocked (not held at all); NotLocked or NotMyLock when it was taken away meanwhile: it is not held
+        then; LockFailed, after which `mode` tells how it is held. After any other exception it is shared.
+        """
+
+    @abstractmethod
     def holds_exclusive(self) -> bool:
         """Return whether the lock is held exclusively *and* nobody has broken it since: looks at the lock itself."""
+
+    @abstractmethod
+    def note(self, activity: str) -> None:
+        """Let those who wait for this lock know what takes it long ("" for nothing special), if it is held."""
+
+    @abstractmethod
+    def owners(self) -> tuple[Owner, ...]:
+        """Return who holds the lock now, this process included: a writer, or all readers (those of one process may
+        count as one). Raises LockFailed.
+        """
 
     @abstractmethod
     def release(self) -> None:

@@ -11,7 +11,8 @@ from ..events.locks import MalformedLock, StaleLockRemoved
 from ..reporting import Reporter
 from .claims import Claims
 from .identity import Holder, parse_lock_name
-from .owner import Judge
+from .judge import Judge
+from .owner import Verdict
 from .waiting import Deadline
 
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
@@ -97,6 +98,13 @@ class LockDirectory:
                 os.rmdir(self.path)
         self._forget()
 
+    def names(self) -> list[str]:
+        """Return the names in the directory, whoever's they are."""
+        try:
+            return os.listdir(self.path)
+        except OSError:
+            return []
+
     def break_open(self) -> None:
         """Remove the directory with all that is in it, whoever's (spec: section 9.5). Raises OSError."""
         with suppress(FileNotFoundError):
@@ -140,10 +148,7 @@ class LockDirectory:
         return self._settled and not os.path.lexists(self._own_file)
 
     def _is_in_use(self) -> bool:
-        try:
-            names = os.listdir(self.path)
-        except OSError:
-            return False
+        names = self.names()
         return bool(names) and self._name not in names
 
     def _move_in(self) -> bool:
@@ -182,26 +187,24 @@ class LockDirectory:
 
     def _remove_dead_owner(self) -> bool:
         """Remove the files of dead owners up to the first that is not; return whether the way may be free now."""
-        try:
-            names = os.listdir(self.path)
-        except OSError:
-            return False
         removed = False
-        for name in names:
+        for name in self.names():
             holder = parse_lock_name(name)
             if holder is None:
                 self._reporter.report(MalformedLock(name, self.path))
                 return False
-            if not self._judge.is_dead(holder):
-                return False
-            try:
-                os.unlink(f"{self.path}/{name}")
-            except FileNotFoundError:
-                continue  # another one was quicker
-            except OSError:
-                return False
+            with self._judge.certify(holder) as verdict:
+                if verdict is not Verdict.DEAD:
+                    return False
+                try:
+                    os.unlink(f"{self.path}/{name}")
+                except FileNotFoundError:
+                    continue  # another one was quicker
+                except OSError:
+                    return False
             self._reporter.report(StaleLockRemoved(name))
             removed = True
-        with suppress(OSError):
-            os.rmdir(self.path)
+        if removed:
+            with suppress(OSError):
+                os.rmdir(self.path)
         return removed

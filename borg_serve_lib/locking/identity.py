@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from ..values import Value
+from .machine import kernel_boot_id, process_start
 
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
@@ -38,11 +39,28 @@ def parse_lock_name(name: str) -> Holder | None:
 class Identity:
     """Under which name this process takes its locks. Nothing is computed before the first lock is taken."""
 
-    def __init__(self, borg_host_id: str | None = None, *, pid: Callable[[], int] = os.getpid) -> None:
-        """`borg_host_id`: the value of BORG_HOST_ID, None or empty if unset. `pid`: asked anew for every lock."""
+    def __init__(
+        self,
+        borg_host_id: str | None = None,
+        *,
+        user: str = "",
+        client: str = "",
+        pid: Callable[[], int] = os.getpid,
+        read_boot_id: Callable[[], str] = kernel_boot_id,
+    ) -> None:
+        """`borg_host_id`: the value of BORG_HOST_ID, None or empty if unset. `pid`: asked anew for every lock.
+
+        `user`, `client`: for which account and from which address, "" if unknown; others who wait for a lock are told.
+        `read_boot_id`: returns what no other start of a kernel has, "" if that is unknown.
+        """
+        self.pid = pid
+        self.user = user
+        self.client = client
         self._borg_host_id = borg_host_id
-        self._pid = pid
+        self._read_boot_id = read_boot_id
         self._host: str | None = None
+        self._boot_id: str | None = None
+        self._started: float | None = None
 
     @property
     def host(self) -> str:
@@ -51,13 +69,27 @@ class Identity:
             self._host = default_host_id(self._borg_host_id)
         return self._host
 
+    @property
+    def boot_id(self) -> str:
+        """The id of the running kernel, read once; "" if unknown."""
+        if self._boot_id is None:
+            self._boot_id = self._read_boot_id()
+        return self._boot_id
+
+    @property
+    def started(self) -> float:
+        """When this process began, in seconds since the epoch, found out once; 0.0 if unknown."""
+        if self._started is None:
+            self._started = process_start()
+        return self._started
+
     def settle(self) -> None:
-        """Compute the host id now: a process that is confined later on would come to another one."""
-        _ = self.host
+        """Find all this out now: a process that is confined later on cannot, or would come to other results."""
+        _ = self.host, self.boot_id, self.started
 
     def holder(self) -> Holder:
         """Return the holder that a lock taken now belongs to."""
-        return Holder(self.host, self._pid(), 0)
+        return Holder(self.host, self.pid(), 0)
 
 
 def default_host_id(borg_host_id: str | None) -> str:

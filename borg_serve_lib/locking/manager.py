@@ -1,4 +1,6 @@
-"""The lock manager for repositories on disk: borg's lock files, exactly (spec: repository-format.md section 9)."""
+"""The lock manager for repositories on disk: borg's lock files, exactly (spec: repository-format.md section 9), and
+behind each lock a lease (lease.py).
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,11 @@ from ..reporting import Event, Reporter
 from .base import LockManager, LockMode, RepositoryLock
 from .claims import Claims
 from .directory import LockDirectory
-from .identity import Holder, Identity
-from .owner import BorgRules, Judge, Processes
+from .identity import Holder, Identity, parse_lock_name
+from .judge import BorgRules, Judge, LeaseJudge, Processes
+from .lease import Lease
+from .leasefiles import LeaseFiles
+from .owner import Owner, Verdict, describe
 from .precedence import LONGEST_COURTESY, WaitingWriters
 from .rosterfile import NoRoomForRoster, RosterFile
 from .waiting import Deadline
@@ -39,46 +44,63 @@ class FileLockManager(LockManager):
         *,
         processes: Processes,
         clock: Callable[[], float],
+        now: Callable[[], float],
         sleep: Callable[[float], None],
+        is_local_disk: Callable[[str], bool],
         reporter: Reporter,
     ) -> None:
-        """`clock`: seconds, monotonic. `sleep`: takes seconds. `reporter` is told of stale and malformed locks."""
+        """`clock`: seconds, monotonic. `now`: seconds since the epoch. `sleep`: takes seconds.
+
+        `is_local_disk`: whether no other kernel can have the file system of a path mounted. `reporter` is told of stale
+        and malformed locks.
+        """
         self._identity = identity
-        self._processes = processes
+        self._rules = BorgRules(identity, processes)
         self._clock = clock
+        self._now = now
         self._sleep = sleep
         self._reporter = reporter
+        self._is_local_disk = is_local_disk
         self._claims = Claims()
+        self._leases: dict[str, Lease] = {}
 
     @classmethod
     def of_this_machine(cls, identity: Identity | None = None, *, reporter: Reporter | None = None) -> FileLockManager:
         """Return a manager with this machine's clock and processes. `identity`: None for the one borg would have."""
-        from time import monotonic, sleep
+        from time import monotonic, sleep, time
 
-        from .owner import KernelProcesses
+        from .judge import KernelProcesses
+        from .machine import is_local_disk
 
         return cls(
             Identity() if identity is None else identity,
             processes=KernelProcesses(),
             clock=monotonic,
+            now=time,
             sleep=sleep,
+            is_local_disk=is_local_disk,
             reporter=Reporter() if reporter is None else reporter,
         )
 
     def lock_for(self, path: str, reporter: Reporter | None = None) -> FileLock:
         """Return a lock, not yet held, for the repository directory at the absolute `path`; nothing is touched yet."""
+        lease = self._lease_of(path)
         return FileLock(
             path,
-            identity=self._identity,
-            judge=self._judge_for(path),
+            lease=lease,
+            judge=LeaseJudge(lease, self._rules),
             clock=self._clock,
             sleep=self._sleep,
             reporter=reporter or self._reporter,
             claims=self._claims,
         )
 
-    def _judge_for(self, path: str) -> Judge:  # noqa: ARG002 - a judge with evidence beside the lock needs its path
-        return BorgRules(self._identity, self._processes)
+    def _lease_of(self, path: str) -> Lease:
+        lease = self._leases.get(path)
+        if lease is None:
+            files = LeaseFiles(path, self._identity, self._is_local_disk)
+            lease = self._leases.setdefault(path, Lease(files, self._identity, now=self._now, sleep=self._sleep))
+        return lease
 
 
 class _OncePerWait(Reporter):
@@ -104,7 +126,7 @@ class FileLock(RepositoryLock):
         self,
         repository: str,
         *,
-        identity: Identity,
+        lease: Lease,
         judge: Judge,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
@@ -113,7 +135,8 @@ class FileLock(RepositoryLock):
     ) -> None:
         self.mode = LockMode.NONE
         self._path = f"{repository}/lock"
-        self._identity = identity
+        self._lease = lease
+        self._judge = judge
         self._clock = clock
         self._sleep = sleep
         self._reporter = _OncePerWait(reporter)
@@ -134,11 +157,9 @@ class FileLock(RepositoryLock):
         self._begin()
         try:
             if before is LockMode.NONE:
-                self._me = self._identity.holder()
-            if mode is LockMode.SHARED:
-                self._sign_on(deadline)
-            else:
-                self._seize(deadline)
+                self._me = self._lease.join(self, self._reporter)
+            self._enter(mode, deadline)
+            self._lease.tell(self.mode.value)
         except BaseException:
             self._retreat(before)
             raise
@@ -148,12 +169,38 @@ class FileLock(RepositoryLock):
             raise NotLocked(self._path)
         self.acquire(LockMode.EXCLUSIVE, wait)
 
+    def downgrade(self) -> None:
+        if self.mode is LockMode.NONE:
+            raise NotLocked(self._path)
+        if self.mode is LockMode.SHARED:
+            return
+        self._begin()
+        try:
+            self._directory.check()
+            self._enroll(LockMode.SHARED)
+            self._directory.give_back()
+            self._settle(LockMode.SHARED)
+            self._lease.tell(self.mode.value)
+        except (NotLocked, NotMyLock):
+            self._retreat(LockMode.NONE)
+            raise
+        except LockFailed:
+            if self.holds_exclusive():
+                self._claims.sign_off(self._path, self)
+            else:
+                self._settle(LockMode.SHARED)
+            raise
+        except BaseException:
+            self._retreat(LockMode.SHARED)
+            raise
+
     def holds_exclusive(self) -> bool:
         return self.mode is LockMode.EXCLUSIVE and self._directory.is_mine()
 
     def release(self) -> None:
         mode = self.mode
         if mode is LockMode.NONE:
+            self._lease.leave(self)  # left when a signal came in the very moment of a failure
             return
         self._begin()
         try:
@@ -173,6 +220,17 @@ class FileLock(RepositoryLock):
             self._retreat(LockMode.NONE)
             raise
 
+    def note(self, activity: str) -> None:
+        if self.mode is not LockMode.NONE:
+            self._lease.tell(self.mode.value, activity)
+
+    def owners(self) -> tuple[Owner, ...]:
+        held = [(name, LockMode.EXCLUSIVE) for name in self._directory.names()]
+        holders = [(holder, mode) for name, mode in held if (holder := parse_lock_name(name)) is not None]
+        holders += [(reader, LockMode.SHARED) for reader in sorted(self._roster.read().shared, key=hash)]
+        files = self._lease.files
+        return tuple(Owner(who, mode, self._judge.judge(who), files.record(who)) for who, mode in holders)
+
     def break_lock(self) -> None:
         try:
             self._roster.delete()
@@ -180,6 +238,24 @@ class FileLock(RepositoryLock):
             self._directory.break_open()
         except OSError as error:
             raise LockFailed(self._path, str(error)) from error
+        self._lease.files.sweep(frozenset())
+
+    def _owners(self) -> tuple[Owner, ...]:
+        """Return the owners that are not known dead and not this process, as far as they can be found out."""
+        try:
+            owners = self.owners()
+        except LockError:
+            return ()
+        return tuple(owner for owner in owners if owner.holder != self._me and owner.verdict is not Verdict.DEAD)
+
+    def _enter(self, mode: LockMode, deadline: Deadline) -> None:
+        try:
+            if mode is LockMode.SHARED:
+                self._sign_on(deadline)
+            else:
+                self._seize(deadline)
+        except LockTimeout as timeout:
+            raise LockTimeout(timeout.path, describe(self._owners())) from None
 
     def _sign_on(self, deadline: Deadline) -> None:
         """Take a place among the readers."""
@@ -251,7 +327,7 @@ class FileLock(RepositoryLock):
 
     def _others_read(self) -> bool:
         shared = self._roster.load().shared
-        if self._claims.has_entry(self._path):
+        if self._lease.took_over or self._claims.has_entry(self._path):
             shared -= {self._me}
         return bool(shared or self._claims.readers(self._path) - {self})
 
@@ -260,10 +336,12 @@ class FileLock(RepositoryLock):
         self._dirty = True
         (self._claims.sign_on if mode is LockMode.SHARED else self._claims.sign_off)(self._path, self)
         shared = bool(self._claims.readers(self._path))
-        roster = self._roster.load()
-        self._roster.store(roster.with_holder(self._me, shared=shared, exclusive=mode is LockMode.EXCLUSIVE))
+        roster = self._roster.load().with_holder(self._me, shared=shared, exclusive=mode is LockMode.EXCLUSIVE)
+        self._roster.store(roster)
         if not shared:
             self._claims.entry_removed(self._path)
+        if mode is not LockMode.NONE:
+            self._lease.files.sweep(roster.shared | roster.exclusive | {self._me})
 
     def _begin(self) -> None:
         self._reporter.forget()
@@ -275,9 +353,21 @@ class FileLock(RepositoryLock):
         self._waiting.leave()
         if mode is not LockMode.SHARED:
             self._claims.sign_off(self._path, self)
+        if mode is LockMode.NONE:
+            self._lease.leave(self)
 
     def _retreat(self, mode: LockMode) -> None:
-        """Go back to `mode` after a failure, as far as possible: directory, roster and all. Raises nothing."""
+        """Go back to `mode` after a failure, as far as possible: directory, roster and all. Raises nothing of its own.
+
+        It is gone through with when a signal comes in between (see transports.stdio: there is no second one).
+        """
+        try:
+            self._undo(mode)
+        except BaseException:
+            self._undo(mode)
+            raise
+
+    def _undo(self, mode: LockMode) -> None:
         with suppress(LockError):
             if self._dirty and not self._directory.is_claimed():
                 self._directory.take(self._me, self._release_deadline())

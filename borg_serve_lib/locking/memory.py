@@ -12,6 +12,8 @@ import attrs
 from ..errors import InvalidArgument, LockTimeout, NotLocked, NotMyLock, WrongState
 from ..reporting import Reporter
 from .base import LockManager, LockMode, RepositoryLock
+from .identity import Holder
+from .owner import Owner, OwnerRecord, Verdict
 from .waiting import Deadline
 
 _RHYTHM = 0.005
@@ -70,6 +72,7 @@ class MemoryLock(RepositoryLock):
         self._guard = guard
         self._deadline = deadline
         self._in_use = threading.Lock()
+        self._activity = ""
 
     def acquire(self, mode: LockMode, wait: float | None) -> None:
         if mode is LockMode.NONE:
@@ -90,6 +93,19 @@ class MemoryLock(RepositoryLock):
             raise NotLocked(self._path)
         self.acquire(LockMode.EXCLUSIVE, wait)
 
+    def downgrade(self) -> None:
+        if self.mode is LockMode.NONE:
+            raise NotLocked(self._path)
+        with self._one_thread(), self._guard:
+            if self.mode is LockMode.SHARED:
+                return
+            if self._place.writer is not self:
+                self.mode = LockMode.NONE
+                raise (NotMyLock if self._place.writer else NotLocked)(f"{self._path}.exclusive")
+            self._place.writer = None
+            self._place.readers.add(self)
+            self.mode = LockMode.SHARED
+
     def holds_exclusive(self) -> bool:
         with self._guard:
             return self.mode is LockMode.EXCLUSIVE and self._place.writer is self
@@ -104,10 +120,22 @@ class MemoryLock(RepositoryLock):
                 raise (NotMyLock if self._place.writer else NotLocked)(f"{self._path}.exclusive")
             self._place.writer = None
 
+    def note(self, activity: str) -> None:
+        self._activity = activity if self.mode is not LockMode.NONE else ""
+
+    def owners(self) -> tuple[Owner, ...]:
+        with self._guard:
+            place = self._place
+            held = [place.writer] if place.writer else sorted(place.readers, key=id)
+            return tuple(lock._as_owner() for lock in held)
+
     def break_lock(self) -> None:
         with self._guard:
             self._place.writer = None
             self._place.readers.clear()
+
+    def _as_owner(self) -> Owner:
+        return Owner(Holder("memory", id(self), 0), self.mode, Verdict.ALIVE, OwnerRecord(activity=self._activity))
 
     def _try(self, mode: LockMode) -> str | None:
         """Take the lock if nobody is in the way, else return the path that LockTimeout names."""

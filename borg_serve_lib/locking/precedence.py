@@ -8,7 +8,8 @@ import os
 from contextlib import suppress
 
 from .identity import Holder, parse_lock_name
-from .owner import Judge
+from .judge import Judge
+from .owner import Verdict
 from .waiting import Deadline
 
 LONGEST_COURTESY = 10.0
@@ -21,7 +22,8 @@ _PAUSE = 0.05
 class WaitingWriters:
     """The writers that wait for readers of one repository to finish: a file `lock.waiting.<holder>` for each.
 
-    Only processes of this host are seen: of others nobody could say whether they are still waiting.
+    Of other hosts only those are seen of whom a lease says that they are alive: nobody could say whether the others are
+    still waiting.
     """
 
     def __init__(self, repository: str, judge: Judge) -> None:
@@ -56,10 +58,10 @@ class WaitingWriters:
 
     def _is_waiting(self, name: str, host: str) -> bool:
         holder = parse_lock_name(name[len(_PREFIX) :])
-        if holder is None or holder.host != host:
+        if holder is None:
             return False
-        if self._judge.is_dead(holder):
+        verdict = self._judge.judge(holder)
+        if verdict is Verdict.DEAD:
             with suppress(OSError):
                 os.unlink(f"{self._repository}/{name}")
-            return False
-        return True
+        return verdict is Verdict.ALIVE or (verdict is Verdict.UNKNOWN and holder.host == host)

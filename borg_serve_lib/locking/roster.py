@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from ..values import Value
 from .identity import Holder
+from .jsontext import render_text
 
 _TORN_ROSTER = (
     r'"exclusive"\s*:\s*\['
@@ -48,16 +49,7 @@ def render_roster(roster: Roster) -> bytes:
 
 def _render_holders(holders: frozenset[Holder]) -> str:
     ordered = sorted(holders, key=lambda holder: (holder.host, holder.pid, holder.thread))
-    return ", ".join(f"[{_render_text(holder.host)}, {holder.pid}, {holder.thread}]" for holder in ordered)
-
-
-def _render_text(text: str) -> str:
-    # Nearly every host id; importing json for it would cost every session a millisecond.
-    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
-        return f'"{text}"'
-    import json
-
-    return json.dumps(text)
+    return ", ".join(f"[{render_text(holder.host)}, {holder.pid}, {holder.thread}]" for holder in ordered)
 
 
 def parse_roster(data: bytes) -> Roster:

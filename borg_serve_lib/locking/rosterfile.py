@@ -10,7 +10,9 @@ from ..errors import LockFailed
 from ..events.locks import StaleRosterEntryRemoved
 from ..reporting import Reporter
 from .identity import Holder
-from .owner import Judge
+from .inplace import overwrite
+from .judge import Judge
+from .owner import Verdict
 from .roster import Roster, parse_roster, render_roster
 
 _READ_LIMIT = 1 << 20
@@ -37,14 +39,18 @@ class RosterFile:
 
         A missing or damaged file is no error (see `parse_roster`). Raises LockFailed if it cannot be read at all.
         """
+        roster = self.read()
+        return roster.without(self._dead("shared", roster.shared) | self._dead("exclusive", roster.exclusive))
+
+    def read(self) -> Roster:
+        """As `load`, with the entries of the dead; nothing is reported. Raises LockFailed."""
         try:
             self._bytes = self._read()
         except OSError as error:
             raise LockFailed(self._lock_path, str(error)) from error
         if self._parsed[0] != self._bytes:
             self._parsed = (self._bytes, parse_roster(self._bytes or b""))
-        roster = self._parsed[1]
-        return roster.without(self._dead("shared", roster.shared) | self._dead("exclusive", roster.exclusive))
+        return self._parsed[1]
 
     def store(self, roster: Roster) -> None:
         """Make the file say `roster`; an empty one has no file. Must follow a `load`.
@@ -69,7 +75,7 @@ class RosterFile:
         self._bytes = None
 
     def _dead(self, kind: str, holders: frozenset[Holder]) -> frozenset[Holder]:
-        dead = frozenset(holder for holder in holders if self._judge.is_dead(holder))
+        dead = frozenset(holder for holder in holders if self._judge.judge(holder) is Verdict.DEAD)
         for holder in dead:
             self._reporter.report(StaleRosterEntryRemoved(kind, holder.host, holder.pid, holder.thread))
         return dead
@@ -91,7 +97,7 @@ class RosterFile:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             try:
-                _overwrite(descriptor, data)
+                overwrite(descriptor, data)
             except BaseException:
                 self._put_back(descriptor, before)
                 raise
@@ -104,20 +110,5 @@ class RosterFile:
             if before is None:
                 self.delete()
             else:
-                _overwrite(descriptor, before)
+                overwrite(descriptor, before)
                 self._bytes = before
-
-
-def _overwrite(descriptor: int, data: bytes) -> None:
-    """Write `data` as the whole content, in such an order that the file is readable JSON at every moment.
-
-    One write of `data`, padded with blanks to the old size, then the cut: truncating first, as borg does, would lose
-    all other entries to a kill or a full disk in between.
-    """
-    size = os.fstat(descriptor).st_size
-    padded = data.ljust(size)
-    written = os.pwrite(descriptor, padded, 0)
-    while written < len(padded):
-        written += os.pwrite(descriptor, padded[written:], written)
-    if size > len(data):
-        os.ftruncate(descriptor, len(data))

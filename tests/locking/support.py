@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from borg_serve_lib.locking.base import LockManager, RepositoryLock
 from borg_serve_lib.locking.identity import Identity
+from borg_serve_lib.locking.judge import Processes
 from borg_serve_lib.locking.manager import FileLockManager
-from borg_serve_lib.locking.owner import KernelProcesses, Processes
 from borg_serve_lib.reporting import Event, Reporter
 
 
@@ -72,7 +71,9 @@ class Disk:
             Identity(host, pid=lambda: pid),
             processes=self.processes,
             clock=self.world.clock,
+            now=lambda: self.world.now,
             sleep=self.world.sleep,
+            is_local_disk=lambda _: True,
             reporter=self.reporter,
         )
 
@@ -94,14 +95,13 @@ def lock_files(repository: Path) -> list[str]:
     return sorted(str(path.relative_to(repository)) for path in repository.rglob("lock*"))
 
 
+def borgs_files(repository: Path) -> list[str]:
+    """As `lock_files`, without the leases, which native borg has not."""
+    return [name for name in lock_files(repository) if not name.startswith("lock.lease.")]
+
+
 def real_manager(host_id: str | None = None, reporter: Reporter | None = None) -> FileLockManager:
-    return FileLockManager(
-        Identity(host_id),
-        processes=KernelProcesses(),
-        clock=time.monotonic,
-        sleep=time.sleep,
-        reporter=reporter or Reporter(),
-    )
+    return FileLockManager.of_this_machine(Identity(host_id), reporter=reporter)
 
 
 _PREAMBLE = """
@@ -110,13 +110,20 @@ from pathlib import Path
 from borg_serve_lib.locking.base import LockMode
 from borg_serve_lib.locking.identity import Identity
 from borg_serve_lib.locking.manager import FileLockManager
-from borg_serve_lib.locking.owner import KernelProcesses
+from borg_serve_lib.locking.judge import KernelProcesses
+from borg_serve_lib.locking.machine import is_local_disk
 from borg_serve_lib.reporting import Reporter
 path = sys.argv[1]
 host_id = sys.argv[2]
 def manager(sleep=time.sleep):
     return FileLockManager(
-        Identity(host_id), processes=KernelProcesses(), clock=time.monotonic, sleep=sleep, reporter=Reporter()
+        Identity(host_id),
+        processes=KernelProcesses(),
+        clock=time.monotonic,
+        now=time.time,
+        sleep=sleep,
+        is_local_disk=is_local_disk,
+        reporter=Reporter(),
     )
 """
 

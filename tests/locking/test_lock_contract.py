@@ -11,6 +11,7 @@ import pytest
 from borg_serve_lib.errors import InvalidArgument, LockTimeout, NotLocked, NotMyLock
 from borg_serve_lib.locking.base import LockManager, LockMode
 from borg_serve_lib.locking.memory import MemoryLockManager
+from borg_serve_lib.locking.owner import Verdict
 
 from .support import Disk, OneProcessEach, World, lock_files
 
@@ -174,6 +175,65 @@ def test_an_upgrade_waits_for_the_other_readers(locks: LockManager, path: str, w
     assert world.now - 1000 == pytest.approx(3, abs=0.21)
     lock.release()
     assert_free(locks, path)
+
+
+def test_a_writer_becomes_a_reader_with_nobody_in_between(locks: LockManager, path: str) -> None:
+    writer, other = locks.lock_for(path), locks.lock_for(path)
+    writer.acquire(EXCLUSIVE, 0)
+    writer.downgrade()
+    assert writer.mode is SHARED
+    assert not writer.holds_exclusive()
+    other.acquire(SHARED, 0)
+    with pytest.raises(LockTimeout):
+        locks.lock_for(path).acquire(EXCLUSIVE, 0)
+    writer.downgrade()  # changes nothing
+    assert writer.mode is SHARED
+    other.release()
+    writer.upgrade(0)
+    assert writer.holds_exclusive()
+    writer.release()
+
+
+def test_a_lock_that_is_not_held_cannot_be_downgraded(locks: LockManager, path: str) -> None:
+    with pytest.raises(NotLocked):
+        locks.lock_for(path).downgrade()
+
+
+def test_a_broken_lock_cannot_be_downgraded(locks: LockManager, path: str) -> None:
+    writer, thief = locks.lock_for(path), locks.lock_for(path)
+    writer.acquire(EXCLUSIVE, 0)
+    locks.lock_for(path).break_lock()
+    with pytest.raises(NotLocked):
+        writer.downgrade()
+    assert writer.mode is NONE
+    writer.acquire(EXCLUSIVE, 0)
+    writer.break_lock()
+    thief.acquire(EXCLUSIVE, 0)
+    with pytest.raises(NotMyLock):
+        writer.downgrade()
+    assert writer.mode is NONE
+    assert thief.holds_exclusive()
+    thief.release()
+
+
+def test_a_lock_tells_who_holds_it_and_what_takes_long(locks: LockManager, path: str) -> None:
+    first, second = locks.lock_for(path), locks.lock_for(path)
+    assert first.owners() == ()
+    first.note("nothing, for it is not held")
+    first.acquire(EXCLUSIVE, 0)
+    first.note("compaction")
+    (owner,) = second.owners()
+    assert (owner.mode, owner.verdict) == (EXCLUSIVE, Verdict.ALIVE)
+    assert owner.record is not None
+    assert owner.record.activity == "compaction"
+    first.note("")
+    assert second.owners()[0].record.activity == ""  # type: ignore[union-attr]
+    first.downgrade()
+    second.acquire(SHARED, 0)
+    assert {owner.mode for owner in locks.lock_for(path).owners()} == {SHARED}
+    first.release()
+    second.release()
+    assert first.owners() == ()
 
 
 def test_a_lock_that_is_not_held_cannot_be_upgraded(locks: LockManager, path: str) -> None:

@@ -19,7 +19,7 @@ from borg_serve_lib.events.locks import MalformedLock, StaleLockRemoved, StaleRo
 from borg_serve_lib.locking.base import LockMode
 from borg_serve_lib.locking.manager import RELEASE_WAIT, FileLock
 
-from .support import Disk, World, lock_files
+from .support import Disk, World, borgs_files, lock_files
 
 SHARED, EXCLUSIVE, NONE = LockMode.SHARED, LockMode.EXCLUSIVE, LockMode.NONE
 
@@ -61,7 +61,7 @@ def test_a_writer_leaves_exactly_borgs_files(disk: Disk, repo: Path) -> None:
     before = os.umask(0o077)
     try:
         with disk.manager(16841).exclusive(str(repo), wait=0):
-            assert lock_files(repo) == ["lock.exclusive", "lock.roster"]
+            assert borgs_files(repo) == ["lock.exclusive", "lock.roster"]
             assert os.listdir(repo / "lock.exclusive") == ["here@1.16841-0"]
             own_file = repo / "lock.exclusive" / "here@1.16841-0"
             assert (own_file.stat().st_size, own_file.stat().st_mode & 0o777) == (0, 0o600)
@@ -85,7 +85,7 @@ def test_the_lock_directory_is_private_whatever_the_umask(disk: Disk, repo: Path
 
 def test_readers_leave_only_a_roster(disk: Disk, repo: Path) -> None:
     with disk.manager(5).shared(str(repo), wait=0), disk.manager(6, "there@2").shared(str(repo), wait=0):
-        assert lock_files(repo) == ["lock.roster"]
+        assert borgs_files(repo) == ["lock.roster"]
         assert roster(repo) == {"shared": [["here@1", 5, 0], ["there@2", 6, 0]]}
     assert lock_files(repo) == []
 
@@ -112,11 +112,10 @@ def test_an_upgrade_moves_the_entry(disk: Disk, repo: Path) -> None:
 
 
 def test_the_process_id_is_taken_anew_for_every_acquisition(disk: Disk, repo: Path) -> None:
-    pids = iter((5, 6))
     manager = disk.manager(0)
-    manager._identity._pid = lambda: next(pids)
     lock = manager.lock_for(str(repo))
     for pid in (5, 6):
+        manager._identity.pid = lambda pid=pid: pid  # type: ignore[misc]
         lock.acquire(EXCLUSIVE, 0)
         assert os.listdir(repo / "lock.exclusive") == [f"here@1.{pid}-0"]
         lock.release()
@@ -782,7 +781,7 @@ def test_an_upgrade_interrupted_at_any_line_leaves_the_reader_a_reader(disk: Dis
             come_so_far = False
         if come_so_far or others:
             assert lock.mode is SHARED
-            assert lock_files(repo) == ["lock.roster"]
+            assert borgs_files(repo) == ["lock.roster"]
             expected = [["here@1", 5, 0], ["there@2", 9, 0]] if others else [["here@1", 5, 0]]
             assert roster(repo) == {"shared": expected}
         lock.release()

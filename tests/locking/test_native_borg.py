@@ -204,6 +204,9 @@ def test_the_lock_of_a_killed_process_of_ours_is_removed_by_native_borg(either: 
     assert status == 0
     assert told in errors.splitlines()
     assert (f"Killed stale lock {holder.lock_name}." in errors.splitlines()) is (mode == "EXCLUSIVE")
+    assert lock_files(either.repository) == [f"lock.lease.{holder.lock_name}"]
+    with real_manager(either.host_id).shared(str(either.repository), wait=0):
+        pass  # and the lease by the next process of ours
 
 
 def test_native_break_lock_takes_our_lock_away_and_we_notice(borg: NativeBorg) -> None:

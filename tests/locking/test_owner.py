@@ -1,48 +1,92 @@
+"""What the owner of a lock says of itself, and what others are told of it."""
+
 from __future__ import annotations
 
-import os
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from borg_serve_lib.locking.identity import Holder, Identity
-from borg_serve_lib.locking.owner import BorgRules, KernelProcesses
+from borg_serve_lib.locking.base import LockMode
+from borg_serve_lib.locking.identity import Holder
+from borg_serve_lib.locking.owner import Owner, OwnerRecord, Verdict, describe, parse_record, render_record
 
-from .support import FakeProcesses, dead_pid
-
-
-def test_the_kernel_says_that_we_live_and_an_ended_process_does_not() -> None:
-    assert KernelProcesses().alive(os.getpid())
-    assert not KernelProcesses().alive(dead_pid())
-
-
-def test_a_process_of_somebody_else_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    def kill(pid: int, signal: int) -> None:
-        assert (pid, signal) == (1, 0)
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "kill", kill)
-    assert KernelProcesses().alive(1)
-
-
-@pytest.mark.parametrize("pid", [0, -1, -12345])
-def test_a_number_that_names_a_process_group_is_never_signalled(monkeypatch: pytest.MonkeyPatch, pid: int) -> None:
-    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("signalled"))
-    assert KernelProcesses().alive(pid)
+TEXT = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=200)
+RECORDS = st.builds(
+    OwnerRecord,
+    started=st.floats(0, 4e9),
+    since=st.floats(0, 4e9),
+    boot=TEXT,
+    device=st.integers(-1, 2**63),
+    mode=TEXT,
+    activity=TEXT,
+    user=TEXT,
+    client=TEXT,
+)
 
 
-def test_a_number_no_process_can_have_is_not_taken_for_dead() -> None:
-    assert KernelProcesses().alive(10**30)
+@given(RECORDS)
+def test_a_record_round_trips(record: OwnerRecord) -> None:
+    assert parse_record(render_record(record)) == record
+    assert parse_record(render_record(record).ljust(5000)) == record
+
+
+@given(st.binary(max_size=300))
+def test_whatever_the_bytes_are_reading_them_is_no_error(data: bytes) -> None:
+    parse_record(data)
+
+
+@given(st.none() | st.booleans() | st.floats() | TEXT | st.lists(TEXT) | st.dictionaries(TEXT, TEXT))
+def test_fields_of_other_types_count_as_missing(value: Any) -> None:
+    import json
+
+    record = parse_record(json.dumps({"boot": value, "device": value, "unknown": value, "user": "joe"}).encode())
+    assert record is not None
+    assert record.user == "joe"
+    assert isinstance(record.boot, str)
+    assert type(record.device) is int
+
+
+def test_what_a_terminal_would_obey_is_not_shown() -> None:
+    record = parse_record(b'{"user": "\\u001b[31mroot\\nline", "client": "' + b"x" * 500 + b'"}')
+    assert record is not None
+    assert record.user == "?[31mroot?line"
+    assert len(record.client) == 200
+    owner = Owner(Holder("a\x1bb", 1, 0), LockMode.SHARED, Verdict.ALIVE, record)
+    assert "\x1b" not in describe([owner])
+
+
+def test_a_long_name_is_cut_when_it_is_written() -> None:
+    assert len(render_record(OwnerRecord(user="x" * 100_000))) < 1000
+
+
+ALIVE = "alive: wait until it is done, with a longer --lock-wait"
+UNKNOWN = "nobody here can say whether it is alive: if it is not, borg break-lock removes the lock"
+MOMENT = "2026-11-23 18:30:05 UTC"
+FULL = OwnerRecord(since=1_795_458_605.0, user="joe", client="192.0.2.7", activity="compaction")
 
 
 @pytest.mark.parametrize(
-    ("holder", "dead"),
+    ("owners", "told"),
     [
-        (Holder("here@1", 66, 0), True),
-        (Holder("here@1", 67, 0), False),
-        (Holder("there@1", 66, 0), False),
-        (Holder("here", 66, 0), False),
-        (Holder("here@1", 66, 1), False),
+        ([], ""),
+        (
+            [Owner(Holder("vm@1", 7, 0), LockMode.EXCLUSIVE, Verdict.ALIVE, FULL)],
+            f"held by a writer, process 7 on vm@1, for joe, from 192.0.2.7, since {MOMENT}, busy with compaction; {ALIVE}",
+        ),
+        (
+            [Owner(Holder("vm@1", 7, 0), LockMode.SHARED, Verdict.UNKNOWN)],
+            f"held by a reader, process 7 on vm@1; {UNKNOWN}",
+        ),
+        (
+            [
+                Owner(Holder("vm@1", 7, 0), LockMode.SHARED, Verdict.ALIVE, OwnerRecord(since=1e300)),
+                Owner(Holder("vm@2", 8, 0), LockMode.SHARED, Verdict.UNKNOWN),
+            ],
+            f"held by a reader, process 7 on vm@1, and 1 more; {UNKNOWN}",
+        ),
     ],
 )
-def test_only_a_gone_process_of_this_host_with_thread_zero_is_dead(holder: Holder, dead: bool) -> None:
-    assert BorgRules(Identity("here@1"), FakeProcesses(66)).is_dead(holder) is dead
+def test_waiting_clients_are_told_who_where_since_when_and_what_to_do(owners: list[Owner], told: str) -> None:
+    assert describe(owners) == told

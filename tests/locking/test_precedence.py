@@ -11,8 +11,7 @@ from borg_serve_lib.errors import LockTimeout
 from borg_serve_lib.locking.base import LockMode
 from borg_serve_lib.locking.identity import Identity
 from borg_serve_lib.locking.manager import FileLock, FileLockManager
-from borg_serve_lib.reporting import Reporter
-from tests.locking.support import Disk, FakeProcesses, World
+from tests.locking.support import Disk, World
 
 WRITER, READER, LATER = 5, 6, 7
 
@@ -85,13 +84,7 @@ def test_a_stream_of_readers_does_not_starve_a_writer(tmp_path: Path) -> None:
     ended = threading.Event()
 
     def manager(pid: int) -> FileLockManager:
-        return FileLockManager(
-            Identity("here@1", pid=lambda: pid),
-            processes=FakeProcesses(),
-            clock=time.monotonic,
-            sleep=time.sleep,
-            reporter=Reporter(),
-        )
+        return FileLockManager.of_this_machine(Identity("here@1", pid=lambda: pid))
 
     def read(number: int) -> None:
         time.sleep(number * 0.1)

@@ -15,6 +15,7 @@ from borg_serve_lib.events.locks import StaleLockRemoved, StaleRosterEntryRemove
 
 from .support import (
     Recorder,
+    borgs_files,
     dead_pid,
     ended,
     holding,
@@ -49,7 +50,7 @@ def test_the_lock_of_a_killed_writer_is_taken_over_at_once(tmp_path: Path) -> No
     reporter = Recorder()
     with holding(ours_holding(tmp_path, "EXCLUSIVE", HOST)) as writer:
         kill_for_good(writer)
-        assert lock_files(tmp_path) == ["lock.exclusive", "lock.roster"]
+        assert borgs_files(tmp_path) == ["lock.exclusive", "lock.roster"]
         with real_manager(HOST, reporter).exclusive(str(tmp_path), wait=0):
             pass
     assert reporter.events == [
@@ -63,16 +64,17 @@ def test_a_killed_reader_stops_no_writer(tmp_path: Path) -> None:
     reporter = Recorder()
     with holding(ours_holding(tmp_path, "SHARED", HOST)) as reader:
         kill_for_good(reader)
-        assert lock_files(tmp_path) == ["lock.roster"]
+        assert borgs_files(tmp_path) == ["lock.roster"]
         with real_manager(HOST, reporter).exclusive(str(tmp_path), wait=0):
             pass
     assert reporter.events == [StaleRosterEntryRemoved("shared", HOST, reader.pid, 0)]
     assert lock_files(tmp_path) == []
 
 
-def test_the_dead_of_another_host_are_not_judged(tmp_path: Path) -> None:
+def test_the_dead_of_another_host_who_left_no_lease_are_not_judged(tmp_path: Path) -> None:
     with holding(ours_holding(tmp_path, "EXCLUSIVE", "elsewhere@2")) as writer:
         kill_for_good(writer)
+        (tmp_path / f"lock.lease.elsewhere@2.{writer.pid}-0").unlink()
         with pytest.raises(LockTimeout), real_manager(HOST).exclusive(str(tmp_path), wait=0.3):
             pytest.fail("entered")
         assert os.listdir(tmp_path / "lock.exclusive") == [f"elsewhere@2.{writer.pid}-0"]

@@ -1,0 +1,149 @@
+"""The lease files of one repository, as seen by whoever finds a lock: `<repository>/lock.lease.<holder>`.
+
+They lie beside borg's lock files; native borg leaves them alone. What they are for: see lease.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import contextmanager, suppress
+from enum import Enum
+
+from .identity import Holder, Identity, parse_lock_name
+from .owner import OwnerRecord, parse_record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+OPEN_LEASE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+_PREFIX = "lock.lease."
+_RECORD_LIMIT = 4096
+
+
+class LeaseState(Enum):
+    """What a lease file says of its holder's life."""
+
+    ABSENT = "there is none"
+    KEPT = "somebody keeps it locked"
+    FREE = "nobody keeps it locked, which proves that its holder is dead"
+    UNCLEAR = "it proves nothing"
+
+
+class LeaseFiles:
+    """The lease files of one repository."""
+
+    def __init__(self, repository: str, identity: Identity, is_local_disk: Callable[[str], bool]) -> None:
+        """`is_local_disk`: whether no other kernel can have the file system of a path mounted."""
+        self.repository = repository
+        self._identity = identity
+        self._is_local_disk = is_local_disk
+
+    def path_of(self, holder: Holder) -> str:
+        """Return the path of a holder's lease."""
+        return f"{self.repository}/{_PREFIX}{holder.lock_name}"
+
+    def look(self, holder: Holder) -> tuple[LeaseState, int]:
+        """Return the state of a lease and, if it is FREE, a descriptor that keeps it locked from now on, else -1."""
+        path = self.path_of(holder)
+        try:
+            descriptor = os.open(path, OPEN_LEASE)
+        except FileNotFoundError:
+            return LeaseState.ABSENT, -1
+        except (OSError, ValueError):
+            return LeaseState.UNCLEAR, -1
+        kept = -1
+        try:
+            state = self._state(path, descriptor)
+            if state is LeaseState.FREE:
+                kept = descriptor
+            return state, kept
+        except BaseException:
+            kept = -1
+            raise
+        finally:
+            if kept < 0:
+                os.close(descriptor)
+
+    @contextmanager
+    def grip(self, holder: Holder) -> Iterator[LeaseState]:
+        """Return a context with the state of the lease of `holder`; one that is FREE stays so while it lasts."""
+        state, descriptor = self.look(holder)
+        try:
+            yield state
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def record(self, holder: Holder) -> OwnerRecord | None:
+        """Return what `holder` says of itself, None if it says nothing."""
+        try:
+            descriptor = os.open(self.path_of(holder), OPEN_LEASE)
+        except (OSError, ValueError):
+            return None
+        try:
+            return _read_record(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sweep(self, keep: frozenset[Holder]) -> None:
+        """Remove the leases of the dead but for those in `keep`, who are named by locks that are still there."""
+        with suppress(OSError):
+            for name in os.listdir(self.repository):
+                holder = parse_lock_name(name[len(_PREFIX) :]) if name.startswith(_PREFIX) else None
+                if holder is None or holder in keep:
+                    continue
+                with self.grip(holder) as state:
+                    if state is LeaseState.FREE:
+                        os.unlink(self.path_of(holder))
+
+    def _state(self, path: str, descriptor: int) -> LeaseState:
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return LeaseState.UNCLEAR
+            if not _lock(descriptor) or not is_at(path, descriptor):  # or another one is in its place by now
+                return LeaseState.KEPT
+        except OSError:  # no locks on this file system
+            return LeaseState.UNCLEAR
+        return LeaseState.FREE if self._locks_tell(descriptor) else LeaseState.UNCLEAR
+
+    def _locks_tell(self, descriptor: int) -> bool:
+        """Return whether all processes that could keep this file locked have their locks where we see them.
+
+        Network file systems may keep the locks of each machine, or of each mount, to themselves.
+        """
+        record, here = _read_record(descriptor), self._identity.boot_id
+        if record is not None and here and (record.boot, record.device) == (here, os.fstat(descriptor).st_dev):
+            return True
+        return self._is_local_disk(self.repository)
+
+
+def is_at(path: str, descriptor: int) -> bool:
+    """Return whether the open file is what lies at `path`."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file exclusively; return whether nobody else has it locked. Raises OSError where nothing can be."""
+    import portalocker
+
+    try:
+        portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+    except portalocker.AlreadyLocked:
+        return False
+    except portalocker.LockException as error:
+        raise OSError(errno.ENOLCK, str(error)) from error
+    return True
+
+
+def _read_record(descriptor: int) -> OwnerRecord | None:
+    try:
+        return parse_record(os.pread(descriptor, _RECORD_LIMIT, 0))
+    except OSError:
+        return None

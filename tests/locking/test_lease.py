@@ -1,0 +1,460 @@
+"""Leases: who is proved dead by them, who is proved alive, and where they prove nothing."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+
+from borg_serve_lib.errors import LockFailed, LockTimeout
+from borg_serve_lib.events.locks import NoLease, StaleLockRemoved
+from borg_serve_lib.locking.base import LockMode
+from borg_serve_lib.locking.identity import Holder, Identity
+from borg_serve_lib.locking.judge import BorgRules, LeaseJudge
+from borg_serve_lib.locking.lease import Lease, flock
+from borg_serve_lib.locking.leasefiles import LeaseFiles, LeaseState
+from borg_serve_lib.locking.manager import FileLockManager
+from borg_serve_lib.locking.owner import OwnerRecord, Verdict, render_record
+
+from .support import Disk, FakeProcesses, Recorder, World, kill_for_good, ours_holding, real_manager
+from .support import holding as holding_process
+
+HERE, THERE = "here@1", "there@2"
+EXCLUSIVE, SHARED = LockMode.EXCLUSIVE, LockMode.SHARED
+
+
+@attrs.frozen
+class Place:
+    """One repository, seen by processes that may run on several machines."""
+
+    path: Path
+    reporter: Recorder = attrs.field(factory=Recorder)
+
+    def identity(self, pid: int, host: str = HERE, boot: str = "boot") -> Identity:
+        return Identity(host, pid=lambda: pid, read_boot_id=lambda: boot)
+
+    def files(self, *, boot: str = "boot", local: bool = True) -> LeaseFiles:
+        return LeaseFiles(str(self.path), self.identity(1, boot=boot), lambda _: local)
+
+    def lease(
+        self,
+        pid: int,
+        host: str = HERE,
+        *,
+        boot: str = "boot",
+        local: bool = True,
+        lock: Callable[[int], bool] = flock,
+    ) -> Lease:
+        identity = self.identity(pid, host, boot)
+        files = LeaseFiles(str(self.path), identity, lambda _: local)
+        return Lease(files, identity, now=lambda: 1e9, sleep=lambda _: None, lock=lock)
+
+    def join(self, lease: Lease, user: object = "lock") -> Holder:
+        holder = lease.join(user, self.reporter)
+        lease.tell("exclusive")
+        return holder
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.path.glob("lock.lease.*"))
+
+    def die(self, lease: Lease) -> None:
+        """Let go of a lease as the kernel does when a process is gone."""
+        os.close(lease._descriptor)
+        lease._descriptor = -1
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_a_lease_is_there_and_kept_until_its_last_user_leaves(place: Place) -> None:
+    lease = place.lease(7)
+    holder = place.join(lease, "first")
+    assert holder == Holder(HERE, 7, 0)
+    assert place.join(lease, "second") == holder
+    lease.leave("first")
+    assert place.files().look(holder) == (LeaseState.KEPT, -1)
+    assert place.names() == ["lock.lease.here@1.7-0"]
+    lease.leave("second")
+    assert place.files().look(holder) == (LeaseState.ABSENT, -1)
+    assert place.names() == []
+    lease.leave("second")  # twice is fine
+    assert lease.holder is None
+
+
+@pytest.mark.parametrize(
+    ("boot", "local", "expected"),
+    [
+        ("boot", True, LeaseState.FREE),
+        ("boot", False, LeaseState.FREE),  # same kernel, same mount
+        ("another boot", True, LeaseState.FREE),  # nobody else can have mounted it
+        ("another boot", False, LeaseState.UNCLEAR),  # the owner's machine may keep its locks to itself
+        ("", False, LeaseState.UNCLEAR),
+    ],
+)
+def test_a_lease_that_nobody_keeps_proves_a_death_where_all_locks_are_seen(
+    place: Place, boot: str, local: bool, expected: LeaseState
+) -> None:
+    lease = place.lease(7, THERE)
+    holder = place.join(lease)
+    place.die(lease)
+    with place.files(boot=boot, local=local).grip(holder) as state:
+        assert state is expected
+
+
+def test_another_mount_of_the_same_kernel_is_another_place(place: Place) -> None:
+    path = place.path / "lock.lease.there@2.7-0"
+    path.write_bytes(render_record(OwnerRecord(boot="boot", device=-5)))
+    assert place.files(local=False).look(Holder(THERE, 7, 0)) == (LeaseState.UNCLEAR, -1)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"{}", b'{"boot": 1}', b"\xff\xfe", b"[" * 4096, b'{"device": "x"}']
+)
+def test_a_lease_with_a_damaged_record_proves_a_death_on_local_disks_only(place: Place, content: bytes) -> None:
+    (place.path / "lock.lease.there@2.7-0").write_bytes(content)
+    holder = Holder(THERE, 7, 0)
+    for local, expected in ((True, LeaseState.FREE), (False, LeaseState.UNCLEAR)):
+        with place.files(local=local).grip(holder) as state:
+            assert state is expected
+    place.files().record(holder)  # whatever it says, it is no error
+
+
+@pytest.mark.parametrize("obstacle", ["directory", "symlink", "pipe", "dangling"])
+def test_what_is_no_file_proves_nothing_and_is_not_touched(place: Place, tmp_path: Path, obstacle: str) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"canary")
+    path = place.path / "lock.lease.here@1.7-0"
+    if obstacle == "directory":
+        path.mkdir()
+    elif obstacle == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(outside if obstacle == "symlink" else tmp_path / "nowhere")
+    assert place.files().look(Holder(HERE, 7, 0)) == (LeaseState.UNCLEAR, -1)
+    lease = place.lease(7)
+    assert place.join(lease) == Holder(HERE, 7, 1)  # the name is not free, so another one is taken
+    lease.leave("lock")
+    assert outside.read_bytes() == b"canary"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_name_that_another_container_uses_is_not_taken(place: Place) -> None:
+    first, second, third = place.lease(7), place.lease(7), place.lease(7)
+    assert [place.join(lease).thread for lease in (first, second, third)] == [0, 1, 2]
+    second.leave("lock")
+    assert place.names() == ["lock.lease.here@1.7-0", "lock.lease.here@1.7-2"]
+    first.leave("lock")
+    third.leave("lock")
+    assert place.names() == []
+
+
+def test_too_many_of_one_name_are_told_what_to_do(place: Place) -> None:
+    leases = [place.lease(7) for _ in range(64)]
+    for lease in leases:
+        lease.join("lock", place.reporter)
+    late = place.lease(7)
+    with pytest.raises(LockFailed, match="BORG_HOST_ID"):
+        late.join("lock", place.reporter)
+    late.leave("lock")
+    for lease in leases:
+        lease.leave("lock")
+    assert place.names() == []
+
+
+def test_the_lease_of_a_dead_predecessor_of_that_name_is_taken_over(place: Place) -> None:
+    predecessor, lease = place.lease(7), place.lease(7)
+    place.join(predecessor)
+    place.die(predecessor)
+    assert place.join(lease) == Holder(HERE, 7, 0)
+    assert lease.took_over
+    lease.leave("lock")
+    assert not lease.took_over
+    assert place.names() == []
+
+
+def test_the_lease_of_another_machine_with_our_name_is_not_taken_over(place: Place) -> None:
+    predecessor, lease = place.lease(7, boot="another boot"), place.lease(7, local=False)
+    place.join(predecessor)
+    place.die(predecessor)
+    assert place.join(lease) == Holder(HERE, 7, 1)
+    assert not lease.took_over
+    lease.leave("lock")
+    assert place.names() == ["lock.lease.here@1.7-0"]
+
+
+def no_locks(descriptor: int) -> bool:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+@pytest.mark.parametrize(
+    ("lock", "reason"), [(no_locks, "No locks available"), (lambda _: True, "a lock does not keep others out")]
+)
+def test_a_file_system_without_locks_is_told_and_has_no_leases(
+    place: Place, lock: Callable[[int], bool], reason: str
+) -> None:
+    lease = place.lease(7, lock=lock)
+    assert place.join(lease) == Holder(HERE, 7, 0)
+    assert place.reporter.events == [NoLease(reason)]
+    assert place.names() == []
+    lease.leave("lock")
+
+
+def test_a_disk_without_room_for_a_lease_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: str, flags: int, mode: int = 0) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "open", full)
+    lease = place.lease(7)
+    assert place.join(lease) == Holder(HERE, 7, 0)
+    assert place.reporter.events == [NoLease("No space left on device")]
+    lease.leave("lock")
+
+
+def test_a_lease_is_written_as_far_as_there_is_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    lease = place.lease(7)
+    monkeypatch.setattr(os, "pwrite", full)
+    holder = place.join(lease)
+    assert place.files().look(holder) == (LeaseState.KEPT, -1)
+    lease.leave("lock")
+
+
+def test_a_lease_swept_away_while_it_is_being_taken_is_taken_again(place: Place) -> None:
+    swept = []
+
+    def lock(descriptor: int) -> bool:
+        if not swept:
+            swept.append((place.path / "lock.lease.here@1.7-0").unlink())
+        return flock(descriptor)
+
+    lease = place.lease(7, lock=lock)
+    holder = place.join(lease)
+    assert place.files().look(holder) == (LeaseState.KEPT, -1)
+    lease.leave("lock")
+    assert place.names() == []
+
+
+def test_a_lease_that_is_only_looked_at_is_waited_for(place: Place) -> None:
+    path = place.path / "lock.lease.here@1.7-0"
+    path.touch()
+    looking = os.open(path, os.O_RDWR)
+    fcntl.flock(looking, fcntl.LOCK_EX)
+    waited = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            os.close(looking)
+
+    identity = place.identity(7)
+    lease = Lease(place.files(), identity, now=lambda: 0.0, sleep=sleep)
+    assert lease.join("lock", place.reporter) == Holder(HERE, 7, 0)
+    assert len(waited) == 2
+    assert sum(waited) < 0.1
+    lease.leave("lock")
+
+
+def test_while_a_death_is_certified_nobody_takes_that_name(place: Place) -> None:
+    dead, successor = place.lease(7), place.lease(7)
+    holder = place.join(dead)
+    place.die(dead)
+    judge = LeaseJudge(place.lease(8), BorgRules(place.identity(8), FakeProcesses()))
+    with judge.certify(holder) as verdict:
+        assert verdict is Verdict.DEAD
+        assert place.join(successor) == Holder(HERE, 7, 1)
+    successor.leave("lock")
+
+
+def test_sweeping_removes_the_leases_of_the_dead_and_no_others(place: Place) -> None:
+    alive, dead, named = place.lease(7), place.lease(8), place.lease(9)
+    place.join(alive)
+    place.join(dead)
+    still_named = place.join(named)
+    place.die(dead)
+    place.die(named)
+    (place.path / "lock.lease.nonsense").touch()
+    place.files().sweep(frozenset({still_named}))
+    assert place.names() == ["lock.lease.here@1.7-0", "lock.lease.here@1.9-0", "lock.lease.nonsense"]
+    alive.leave("lock")
+
+
+def test_a_child_made_by_fork_takes_a_lease_of_its_own_and_leaves_the_parents_alone(place: Place) -> None:
+    identity = Identity(HERE)
+    lease = Lease(
+        LeaseFiles(str(place.path), identity, lambda _: True), identity, now=lambda: 0.0, sleep=lambda _: None
+    )
+    parents = lease.join("lock", place.reporter)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            own = lease.join("another", place.reporter)
+            kept = place.files().look(parents)[0] is LeaseState.KEPT
+            lease.leave("another")
+            status = 0 if kept and own.pid == os.getpid() != parents.pid else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert place.names() == [f"lock.lease.{parents.lock_name}"]
+    lease.leave("lock")
+
+
+# --- locks that are backed by leases
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    (tmp_path / "repo").mkdir()
+    return tmp_path / "repo"
+
+
+def manager(world: World, pid: int, host: str, *dead: int, reporter: Recorder | None = None) -> FileLockManager:
+    disk = Disk(world)
+    disk.processes.dead = set(dead)
+    disk.reporter = reporter or disk.reporter
+    return disk.manager(pid, host)
+
+
+@pytest.mark.parametrize("mode", ["EXCLUSIVE", "SHARED"])
+@pytest.mark.parametrize("host", ["elsewhere@2", "same@1"])
+def test_a_killed_process_of_whatever_host_is_proved_dead(repo: Path, mode: str, host: str) -> None:
+    reporter = Recorder()
+    with holding_process(ours_holding(repo, mode, host)) as process:
+        kill_for_good(process)
+        with real_manager("same@1", reporter).exclusive(str(repo), wait=0):
+            assert not list(repo.glob(f"lock.lease.{host}.{process.pid}*"))
+    assert (StaleLockRemoved(f"{host}.{process.pid}-0") in reporter.events) is (mode == "EXCLUSIVE")
+    assert list(repo.iterdir()) == []
+
+
+def test_a_process_whose_id_was_given_to_another_one_is_proved_dead(repo: Path) -> None:
+    with holding_process(ours_holding(repo, "EXCLUSIVE", HERE)) as process:
+        kill_for_good(process)
+        # All processes are alive here: that id has been given away again.
+        with manager(World(), 5, HERE).exclusive(str(repo), wait=0):
+            pass
+    assert list(repo.iterdir()) == []
+
+
+def test_a_process_of_another_container_is_not_taken_for_dead(repo: Path) -> None:
+    """Its id means nobody here, and the host id is the same: by borg's rules its lock would be removed."""
+    with holding_process(ours_holding(repo, "EXCLUSIVE", HERE)) as process:
+        here = manager(World(), 5, HERE, process.pid)
+        with pytest.raises(LockTimeout), here.exclusive(str(repo), wait=1):
+            pytest.fail("entered")
+        with pytest.raises(LockTimeout), here.shared(str(repo), wait=1):
+            pytest.fail("entered")
+
+
+@pytest.mark.parametrize("mode", [EXCLUSIVE, SHARED])
+def test_a_process_of_another_container_with_our_very_name_keeps_its_lock(repo: Path, mode: LockMode) -> None:
+    """Borg takes a lock that has its own name for its own."""
+    world = World()
+    first, second = manager(world, 7, HERE).lock_for(str(repo)), manager(world, 7, HERE).lock_for(str(repo))
+    first.acquire(mode, 0)
+    with pytest.raises(LockTimeout):
+        second.acquire(EXCLUSIVE, 1)
+    first.release()
+    second.acquire(EXCLUSIVE, 0)
+    assert second.holds_exclusive()
+    second.release()
+    assert list(repo.iterdir()) == []
+
+
+def test_readers_with_the_same_name_in_two_containers_sign_off_one_by_one(repo: Path) -> None:
+    world = World()
+    first, second = manager(world, 7, HERE).lock_for(str(repo)), manager(world, 7, HERE).lock_for(str(repo))
+    first.acquire(SHARED, 0)
+    second.acquire(SHARED, 0)
+    first.release()
+    with pytest.raises(LockTimeout):
+        manager(world, 8, HERE).lock_for(str(repo)).acquire(EXCLUSIVE, 1)
+    second.release()
+    assert list(repo.iterdir()) == []
+
+
+def test_a_dead_reader_with_our_own_name_stops_us_no_more(repo: Path) -> None:
+    """In containers every server may have the same process id."""
+    with holding_process(ours_holding(repo, "SHARED", HERE)) as process:
+        kill_for_good(process)
+        with manager(World(), process.pid, HERE).exclusive(str(repo), wait=0) as lock:
+            assert lock.holds_exclusive()
+    assert list(repo.iterdir()) == []
+
+
+def test_a_lock_by_a_kernel_that_is_gone_is_proved_stale(repo: Path, place: Place) -> None:
+    """The machine was started again, and the process id given to another one."""
+    lock = manager(World(), 7, HERE).lock_for(str(repo))
+    lock.acquire(EXCLUSIVE, 0)
+    place.die(lock._lease)
+    path = repo / "lock.lease.here@1.7-0"
+    path.write_bytes(render_record(OwnerRecord(boot="before", device=os.stat(repo).st_dev)))
+    with manager(World(), 8, HERE).exclusive(str(repo), wait=0):
+        pass
+    assert list(repo.iterdir()) == []
+
+
+def test_where_leases_prove_nothing_borgs_rules_are_left(repo: Path, place: Place) -> None:
+    lock = manager(World(), 7, HERE).lock_for(str(repo))
+    lock.acquire(EXCLUSIVE, 0)
+    place.die(lock._lease)
+    (repo / "lock.lease.here@1.7-0").write_bytes(render_record(OwnerRecord(boot="of another machine")))
+
+    def elsewhere(*dead: int) -> FileLockManager:
+        world = World()
+        return FileLockManager(
+            place.identity(8),
+            processes=FakeProcesses(*dead),
+            clock=world.clock,
+            now=world.clock,
+            sleep=world.sleep,
+            is_local_disk=lambda _: False,
+            reporter=Recorder(),
+        )
+
+    with pytest.raises(LockTimeout), elsewhere().exclusive(str(repo), wait=1):
+        pytest.fail("entered")
+    with elsewhere(7).exclusive(str(repo), wait=0):
+        pass
+    assert [path.name for path in repo.iterdir()] == ["lock.lease.here@1.7-0"]  # not proved dead, so it is kept
+
+
+def test_breaking_a_lock_removes_the_leases_of_the_dead(repo: Path, place: Place) -> None:
+    lock = manager(World(), 7, HERE).lock_for(str(repo))
+    lock.acquire(EXCLUSIVE, 0)
+    place.die(lock._lease)
+    manager(World(), 8, THERE).lock_for(str(repo)).break_lock()
+    assert list(repo.iterdir()) == []
+
+
+def test_a_timeout_names_the_living_holder_and_says_to_wait(repo: Path) -> None:
+    with holding_process(ours_holding(repo, "EXCLUSIVE", THERE)) as process, pytest.raises(LockTimeout) as caught:
+        manager(World(), 5, HERE).lock_for(str(repo)).acquire(SHARED, 1)
+    told = str(caught.value)
+    assert told.startswith(
+        f"Failed to create/acquire the lock {repo}/lock.exclusive, held by a writer, process {process.pid} on {THERE}, "
+        "since 20"
+    )
+    assert told.endswith("; alive: wait until it is done, with a longer --lock-wait (timeout).")
+    assert caught.value.path == f"{repo}/lock.exclusive"
+
+
+def test_a_timeout_names_readers_nobody_can_judge_and_says_how_to_break_the_lock(repo: Path) -> None:
+    (repo / "lock.roster").write_text('{"shared": [["borg@3", 9, 0], ["borg@3", 10, 0]]}')
+    with pytest.raises(LockTimeout) as caught:
+        manager(World(), 5, HERE).lock_for(str(repo)).acquire(EXCLUSIVE, 1)
+    told = str(caught.value)
+    assert f"the lock {repo}/lock, held by a reader, process" in told
+    assert "on borg@3, and 1 more; nobody here can say whether it is alive" in told
+    assert "borg break-lock" in told
+    (wired,) = caught.value.wire_args
+    assert told == f"Failed to create/acquire the lock {wired} (timeout)."
