@@ -136,9 +136,15 @@ lock.release()
 """
 
 
-def start_python(code: str, *arguments: object) -> subprocess.Popen[bytes]:
-    """Start a process with `code`, which finds `path`, `host_id` (the first two arguments) and `manager()`."""
+def start_python(code: str, *arguments: object, container: bool = False) -> subprocess.Popen[bytes]:
+    """Start a process with `code`, which finds `path`, `host_id` (the first two arguments) and `manager()`.
+
+    `container`: as process 1 of a name space for process ids of its own.
+    """
     command = [sys.executable, "-c", _PREAMBLE + code, *map(str, arguments)]
+    if container:
+        privileged = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+        command = ["unshare", *privileged, "--pid", "--fork", "--kill-child", *command]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
@@ -165,8 +171,8 @@ def holding(command: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes
         command.wait(timeout=20)
 
 
-def ours_holding(repository: Path, mode: str, host_id: str = "") -> subprocess.Popen[bytes]:
-    return start_python(_HOLD, repository, host_id, mode)
+def ours_holding(repository: Path, mode: str, host_id: str = "", *, container: bool = False) -> subprocess.Popen[bytes]:
+    return start_python(_HOLD, repository, host_id, mode, container=container)
 
 
 def kill_for_good(process: subprocess.Popen[bytes]) -> None:

@@ -61,8 +61,8 @@ def test_a_long_name_is_cut_when_it_is_written() -> None:
     assert len(render_record(OwnerRecord(user="x" * 100_000))) < 1000
 
 
-ALIVE = "alive: wait until it is done, with a longer --lock-wait"
 UNKNOWN = "nobody here can say whether it is alive: if it is not, borg break-lock removes the lock"
+COMPACTION = "compaction; alive: wait until it is done, with a longer --lock-wait"
 MOMENT = "2026-11-23 18:30:05 UTC"
 FULL = OwnerRecord(since=1_795_458_605.0, user="joe", client="192.0.2.7", activity="compaction")
 
@@ -73,7 +73,7 @@ FULL = OwnerRecord(since=1_795_458_605.0, user="joe", client="192.0.2.7", activi
         ([], ""),
         (
             [Owner(Holder("vm@1", 7, 0), LockMode.EXCLUSIVE, Verdict.ALIVE, FULL)],
-            f"held by a writer, process 7 on vm@1, for joe, from 192.0.2.7, since {MOMENT}, busy with compaction; {ALIVE}",
+            f"held by a writer, process 7 on vm@1, for joe, from 192.0.2.7, since {MOMENT}, busy with {COMPACTION}",
         ),
         (
             [Owner(Holder("vm@1", 7, 0), LockMode.SHARED, Verdict.UNKNOWN)],

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -149,83 +147,6 @@ def test_a_repository_we_may_not_write_to_cannot_be_locked(tmp_path: Path) -> No
     lines = output.splitlines()
     assert [line.startswith(b"lock.exclusive [Errno 13] Permission denied") for line in lines] == [True, True]
     assert list(tmp_path.iterdir()) == []
-
-
-_TORTURE = """
-import random
-from borg_serve_lib.errors import LockTimeout
-number, rounds, deadliness = int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
-random.seed(number)
-locks = manager(lambda seconds: time.sleep(min(seconds, random.uniform(0.0005, 0.004))))
-work = Path(path) / "work"
-reader = work / f"reader-{number}"
-
-def check(condition, text):
-    if not condition:
-        print(text, sorted(os.listdir(work)), flush=True)
-        os._exit(1)
-
-def write(lock):
-    os.close(os.open(work / "writer", os.O_CREAT | os.O_EXCL))
-    check(sorted(os.listdir(work)) == ["count", "writer"], "writer among others")
-    count = int((work / "count").read_text())
-    (work / "count").write_text(str(count + 1))
-    check(lock.holds_exclusive(), "lost the lock")
-    os.unlink(work / "writer")
-    print("w", end="", flush=True)
-
-def read(lock):
-    reader.touch()
-    check("writer" not in os.listdir(work), "reader beside a writer")
-    os.unlink(reader)
-
-for left in reversed(range(rounds)):
-    action = random.choice("wwrru")
-    lock = locks.lock_for(path)
-    lock.acquire(LockMode.EXCLUSIVE if action == "w" else LockMode.SHARED, 60)
-    if action != "w":
-        read(lock)
-    if action == "u":
-        try:
-            lock.upgrade(0.01)
-        except LockTimeout:
-            read(lock)
-    if lock.mode is LockMode.EXCLUSIVE:
-        write(lock)
-    if deadliness and (random.random() < deadliness or not left):
-        os.kill(os.getpid(), 9)
-    lock.release()
-"""
-
-
-@pytest.mark.parametrize("deadly", [False, True])
-def test_nobody_ever_gets_the_lock_twice(tmp_path: Path, deadly: bool) -> None:
-    """Four processes with a hundred acquisitions each; deadly: they are killed, soon, with the lock in their hands."""
-    work = tmp_path / "work"
-    work.mkdir()
-    (work / "count").write_text("0")
-    written = 0
-    with ExitStack() as stack:
-        processes = [
-            stack.enter_context(ended(start_python(_TORTURE, tmp_path, HOST, seed, 100, 0.05 if deadly else 0)))
-            for seed in range(4)
-        ]
-        # All at once: until a killed one is waited for, its process id is not free.
-        while [process for process in processes if process.poll() is None]:
-            time.sleep(0.01)
-        for process in processes:
-            output = process.communicate()[0]
-            assert output == b"w" * len(output), output
-            assert process.returncode == (-signal.SIGKILL if deadly else 0)
-            written += len(output)
-    assert written == int((work / "count").read_text())
-    assert written > (10 if deadly else 150)
-    assert os.listdir(work) == ["count"]
-    if not deadly:
-        assert lock_files(tmp_path) == []
-    with real_manager(HOST).exclusive(str(tmp_path), wait=0):
-        pass
-    assert lock_files(tmp_path) == []
 
 
 def test_a_lock_whose_owner_is_a_process_id_of_nobody_is_stale(tmp_path: Path) -> None:
