@@ -34,10 +34,11 @@ class LoopbackSshd:
     """Runs sshd as the current user, with one key that may run one forced command.
 
     `directory` must exist and is filled with keys and configuration. Use it in `with`: the server is gone afterwards.
-    `forced_command` is a shell command line, as it stands in authorized_keys.
+    `forced_command` is a shell command line, as it stands in authorized_keys; `settings` are further lines for
+    sshd_config.
     """
 
-    def __init__(self, directory: Path, forced_command: str) -> None:
+    def __init__(self, directory: Path, forced_command: str, settings: str = "") -> None:
         self.directory = directory
         self.user = getpass.getuser()
         self.port = _free_port()
@@ -52,7 +53,7 @@ class LoopbackSshd:
         host_key = (directory / "host_key.pub").read_text().strip()
         (directory / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {host_key}\n")
         configuration = CONFIGURATION.format(port=self.port, directory=directory)
-        (directory / "sshd_config").write_text(configuration)
+        (directory / "sshd_config").write_text(configuration + settings)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -68,6 +69,12 @@ class LoopbackSshd:
         }
         words = ["ssh", "-F", "/dev/null", *(f"-o{name}={value}" for name, value in options.items())]
         return shlex.join(words)
+
+    @property
+    def pid(self) -> int:
+        """The process that listens."""
+        assert self._process
+        return self._process.pid
 
     def url(self, path: Path) -> str:
         """Return the location of a repository, as clients want it."""

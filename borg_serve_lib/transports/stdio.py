@@ -7,7 +7,7 @@ never come free. That does no more harm than a crash, which the engine is built 
 its way out the exception lets the lock be given back. It is raised once; from then on, and once the session has ended
 by itself, signals are held back until the lock is free.
 
-A client that goes away without a word is noticed in the same way: an alarm looks once a second whether anybody is left
+A client that goes away without a word is noticed in the same way: an alarm looks twice a second whether anybody is left
 to read the replies, and ends a check, a compaction or the waiting for a lock that nobody wants any more. The same alarm
 keeps the host's time limits.
 """
@@ -41,7 +41,7 @@ _PEER_GONE = 2
 _TIMED_OUT = 2
 SIGNALLED = 128
 """Exit statuses from here on stand for signals."""
-_LOOK_EVERY = 1.0
+_LOOK_EVERY = 0.5
 """Seconds between two looks at whether the client is still there."""
 
 _ONE_KEYSTROKE = 0.02

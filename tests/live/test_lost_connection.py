@@ -15,7 +15,7 @@ from tests.engine.scenarios import CREATING, make_segments_small, session
 from tests.engine.support import identity
 
 OBJECTS = 6000
-PROMPTLY = 5.0  # seconds; it looks once a second
+PROMPTLY = 5.0  # seconds; it looks twice a second
 
 
 def test_a_compaction_nobody_waits_for_is_given_up(clients: dict[str, Path], tmp_path: Path) -> None:
