@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +16,8 @@ import pytest
 
 import borg_serve_lib
 
+PR_SET_CHILD_SUBREAPER = 36
+SECONDS_TO_END = 5.0
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 
@@ -40,6 +45,31 @@ def load_script(name: str) -> ModuleType:
 def clients() -> dict[str, Path]:
     """The path of each real client, by version; what is not there is built, and what cannot be had is a failure."""
     return load_script("borg_clients").ensure_clients()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """Fail if any process started by a test, or by one of its processes, outlives the tests."""
+    # Whoever loses its parent becomes a child of ours.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    yield
+    deadline = time.monotonic() + SECONDS_TO_END
+    while (left := processes_left()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+
+
+def processes_left() -> list[str]:
+    """Return the command lines of our child processes that have not ended."""
+    left = []
+    for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split():
+        try:
+            words = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if words:  # that of a process that has ended is empty
+            left.append(words)
+    return left
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

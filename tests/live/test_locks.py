@@ -116,6 +116,7 @@ def test_native_borg_takes_over_the_lock_of_a_server_that_was_killed(stage: Stag
         holder.kill()
     assert (stage.repository / "lock.exclusive").exists()
     stage.native("create", "REPO::third", "folder", env=HOST_ID)
+    stage.remote("list", "REPO")  # which removes the lease that native borg knows nothing of
     stage.assert_sound()
 
 

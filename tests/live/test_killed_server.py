@@ -1,4 +1,6 @@
-"""The server is killed at random moments of real runs: native borg finds the repository sound, and backups go on."""
+"""The server is killed or told to end at random moments of real runs: native borg finds the repository sound, and
+backups go on.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from borg_serve_lib.storage.places import FilesystemProvider
 
 from .stage import Stage
 
-PARTS = 10
+PARTS = {"KILL": 10, "TERM": 4}
+STATUSES = {"KILL": "137 ", "TERM": "143 "}
 KILLS = 20
 """In each part."""
 
@@ -27,9 +30,10 @@ COMMANDS = {
 
 
 class Killing(Stage):
-    """A stage whose next servers get SIGKILL after `life` seconds, None for never."""
+    """A stage whose next servers get a signal after some seconds."""
 
-    def __init__(self, root: Path, client: Path) -> None:
+    def __init__(self, root: Path, client: Path, signal: str) -> None:
+        self._signal = signal
         self._life = root / "life of a server"
         self.let_live()
         super().__init__(root, client, forced=False)
@@ -39,7 +43,7 @@ class Killing(Stage):
         self.stand_in.write_text(text.replace(' sh -c "$*"', f' $(cat {life}) sh -c "exec $*"'))
 
     def kill_after(self, seconds: float) -> None:
-        self._life.write_text(f"timeout --foreground --signal KILL {seconds:.4f}")
+        self._life.write_text(f"timeout --foreground --preserve-status --signal {self._signal} {seconds:.4f}")
 
     def let_live(self) -> None:
         self._life.write_text("")
@@ -62,12 +66,12 @@ def run_time(stage: Stage, command: str, folder: Path, now: str) -> float:
     return time.monotonic() - begun
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(("signal", "part"), [(signal, part) for signal in PARTS for part in range(PARTS[signal])])
 def test_a_killed_server_leaves_a_sound_repository(
-    part: int, clients: dict[str, Path], tmp_path: Path, record_property: Callable[[str, object], None]
+    signal: str, part: int, clients: dict[str, Path], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     chance = random.Random(part)
-    stage = Killing(tmp_path, clients[CLIENT])
+    stage = Killing(tmp_path, clients[CLIENT], signal)
     folder = tmp_path / "folder"
     folder.mkdir()
     stage.remote("init", "--encryption", "none", "REPO")
@@ -88,7 +92,9 @@ def test_a_killed_server_leaves_a_sound_repository(
         process = stage.start(*words(command, folder, f"killed-{number}"), remote=True)
         said = process.communicate()[1].decode()
         assert "Traceback (most recent call last)" not in said.replace("Remote: ", "")
-        killed += stage.statuses.read_text().startswith("137 ")
+        killed += stage.statuses.read_text().startswith(STATUSES[signal])
+        if signal == "TERM":
+            assert not list(stage.repository.glob("lock*"))
         stage.let_live()
         stage.native("check", "REPO")
         stage.remote(*words("create", folder, f"next-{number}"))
@@ -104,4 +110,4 @@ def test_a_killed_server_leaves_a_sound_repository(
     assert {file.name: file.read_bytes() for file in restored.iterdir()} == {
         file.name: file.read_bytes() for file in folder.iterdir()
     }
-    record_property("servers killed", KILLS)
+    record_property(f"servers that got SIG{signal}", KILLS)
