@@ -17,7 +17,7 @@ from borg_serve_lib import locking
 from borg_serve_lib.errors import LockFailed, LockTimeout, NotLocked, NotMyLock
 from borg_serve_lib.events.locks import MalformedLock, StaleLockRemoved, StaleRosterEntryRemoved
 from borg_serve_lib.locking.base import LockMode
-from borg_serve_lib.locking.manager import RELEASE_WAIT, FileLock
+from borg_serve_lib.locking.filelock import RELEASE_WAIT, FileLock
 
 from .support import Disk, World, borgs_files, lock_files
 

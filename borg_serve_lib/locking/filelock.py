@@ -1,0 +1,310 @@
+"""The lock of one repository on disk, as one session holds it: borg's lock files, step by step (spec:
+repository-format.md section 9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from ..errors import InvalidArgument, LockError, LockFailed, LockTimeout, NotLocked, NotMyLock
+from ..reporting import Event, Reporter
+from .base import LockMode, RepositoryLock
+from .claims import Claims
+from .directory import LockDirectory
+from .identity import Holder, parse_lock_name
+from .judge import Judge
+from .lease import Lease
+from .owner import Owner, Verdict, describe
+from .precedence import LONGEST_COURTESY, WaitingWriters
+from .rosterfile import NoRoomForRoster, RosterFile
+from .waiting import Deadline
+
+READERS_PAUSE = 0.2
+"""Seconds between two looks at whether the readers are gone, as borg's."""
+
+RELEASE_WAIT = 1.5
+"""Seconds that a reader waits for the lock directory when it signs off. Nobody keeps it for long while there are
+readers; and a session that has ended should be gone within two seconds."""
+
+_RELEASE_RHYTHM = 0.02
+
+
+class _OncePerWait(Reporter):
+    """Passes each event on once until told to forget: what is found at every look is told at the first."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._told: set[Event] = set()
+
+    def report(self, event: Event) -> None:
+        if event not in self._told:
+            self._told.add(event)
+            self._reporter.report(event)
+
+    def forget(self) -> None:
+        self._told.clear()
+
+
+class FileLock(RepositoryLock):
+    """The lock of one repository on disk; made by FileLockManager."""
+
+    def __init__(
+        self,
+        repository: str,
+        *,
+        lease: Lease,
+        judge: Judge,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        reporter: Reporter,
+        claims: Claims,
+    ) -> None:
+        self.mode = LockMode.NONE
+        self._path = f"{repository}/lock"
+        self._lease = lease
+        self._judge = judge
+        self._clock = clock
+        self._sleep = sleep
+        self._reporter = _OncePerWait(reporter)
+        self._directory = LockDirectory(self._path, judge, self._reporter, claims)
+        self._roster = RosterFile(self._path, judge, self._reporter)
+        self._waiting = WaitingWriters(repository, judge)
+        self._claims = claims
+        self._me = Holder("", 0, 0)
+        self._dirty = False  # the step that is being taken may have changed the roster
+
+    def acquire(self, mode: LockMode, wait: float | None) -> None:
+        if mode is LockMode.NONE:
+            raise InvalidArgument("a lock is acquired either shared or exclusive")
+        deadline = Deadline(wait, self._clock, self._sleep)
+        before = self.mode
+        if before in (mode, LockMode.EXCLUSIVE):
+            return
+        self._begin()
+        try:
+            if before is LockMode.NONE:
+                self._me = self._lease.join(self, self._reporter)
+            self._enter(mode, deadline)
+            self._lease.tell(self.mode.value)
+        except BaseException:
+            self._retreat(before)
+            raise
+
+    def upgrade(self, wait: float | None) -> None:
+        if self.mode is LockMode.NONE:
+            raise NotLocked(self._path)
+        self.acquire(LockMode.EXCLUSIVE, wait)
+
+    def downgrade(self) -> None:
+        if self.mode is LockMode.NONE:
+            raise NotLocked(self._path)
+        if self.mode is LockMode.SHARED:
+            return
+        self._begin()
+        try:
+            self._directory.check()
+            self._enroll(LockMode.SHARED)
+            self._directory.give_back()
+            self._settle(LockMode.SHARED)
+            self._lease.tell(self.mode.value)
+        except (NotLocked, NotMyLock):
+            self._retreat(LockMode.NONE)
+            raise
+        except LockFailed:
+            if self.holds_exclusive():
+                self._claims.sign_off(self._path, self)
+            else:
+                self._settle(LockMode.SHARED)
+            raise
+        except BaseException:
+            self._retreat(LockMode.SHARED)
+            raise
+
+    def holds_exclusive(self) -> bool:
+        return self.mode is LockMode.EXCLUSIVE and self._directory.is_mine()
+
+    def release(self) -> None:
+        mode = self.mode
+        if mode is LockMode.NONE:
+            self._lease.leave(self)  # left when a signal came in the very moment of a failure
+            return
+        self._begin()
+        try:
+            if mode is LockMode.SHARED:
+                self._sign_off()
+            else:
+                self._directory.check()
+                self._enroll(LockMode.NONE)
+                self._directory.give_back()
+            self._settle(LockMode.NONE)
+        except LockError:
+            self._directory.abandon()
+            self._settle(LockMode.NONE)
+            raise
+        except BaseException:
+            self._dirty = True
+            self._retreat(LockMode.NONE)
+            raise
+
+    def note(self, activity: str) -> None:
+        if self.mode is not LockMode.NONE:
+            self._lease.tell(self.mode.value, activity)
+
+    def owners(self) -> tuple[Owner, ...]:
+        held = [(name, LockMode.EXCLUSIVE) for name in self._directory.names()]
+        holders = [(holder, mode) for name, mode in held if (holder := parse_lock_name(name)) is not None]
+        holders += [
+            (reader, LockMode.SHARED)
+            for reader in sorted(self._roster.read().shared, key=lambda reader: reader.lock_name)
+        ]
+        files = self._lease.files
+        return tuple(Owner(who, mode, self._judge.judge(who), files.record(who)) for who, mode in holders)
+
+    def break_lock(self) -> None:
+        try:
+            self._roster.delete()
+            self._claims.sign_all_off(self._path)
+            self._directory.break_open()
+        except OSError as error:
+            raise LockFailed(self._path, str(error)) from error
+        self._lease.files.sweep(frozenset())
+
+    def _owners(self) -> tuple[Owner, ...]:
+        """Return the owners that are not known dead and not this process, as far as they can be found out."""
+        try:
+            owners = self.owners()
+        except LockError:
+            return ()
+        return tuple(owner for owner in owners if owner.holder != self._me and owner.verdict is not Verdict.DEAD)
+
+    def _enter(self, mode: LockMode, deadline: Deadline) -> None:
+        try:
+            if mode is LockMode.SHARED:
+                self._sign_on(deadline)
+            else:
+                self._seize(deadline)
+        except LockTimeout as timeout:
+            raise LockTimeout(timeout.path, describe(self._owners())) from None
+
+    def _sign_on(self, deadline: Deadline) -> None:
+        """Take a place among the readers."""
+        self._waiting.let_pass(self._me, deadline.part(0.5, LONGEST_COURTESY))
+        while True:
+            self._directory.take(self._me, deadline)
+            try:
+                self._enroll(LockMode.SHARED)
+            except NoRoomForRoster as full:
+                # With the disk full to the last block, a reader can only be alone.
+                self._directory.give_back()
+                try:
+                    self._seize(deadline)
+                except LockTimeout:
+                    raise full from None
+                return
+            try:
+                self._directory.give_back()
+            except (NotLocked, NotMyLock) as broken:  # and our entry may have gone with it
+                if deadline.passed():
+                    raise LockTimeout(self._directory.path) from broken
+                continue
+            self._settle(LockMode.SHARED)
+            return
+
+    def _sign_off(self) -> None:
+        """Give up the place among the readers. Raises LockError, and leaves the entry, if the directory is kept."""
+        self._dirty = True
+        try:
+            self._directory.take(self._me, self._release_deadline())
+        except LockTimeout:
+            # Only after our lock was broken can somebody keep the directory for so long; then our entry is gone, too.
+            if self._me in self._roster.load().shared:
+                raise
+            return
+        self._enroll(LockMode.NONE)
+        self._directory.give_back()
+
+    def _seize(self, deadline: Deadline) -> None:
+        """Take the lock directory, and keep it if no readers are left (but ourselves: an upgrade)."""
+        while True:
+            self._directory.take(self._me, deadline)
+            if not self._others_read():
+                # The directory keeps everybody out; that the roster names us as well is a courtesy.
+                with suppress(NoRoomForRoster):
+                    self._enroll(LockMode.EXCLUSIVE)
+                self._settle(LockMode.EXCLUSIVE)
+                return
+            # Borg signs off before it looks and signs on again before it waits. We stay signed on: nothing to put back.
+            with suppress(NotLocked, NotMyLock):
+                self._directory.give_back()
+            try:
+                self._waiting.queue_up(self._me)
+                self._wait_for_readers(deadline)
+            finally:
+                self._waiting.leave()
+
+    def _wait_for_readers(self, deadline: Deadline) -> None:
+        """Wait until a look at the roster shows no other readers: without the directory, so as not to be in their way.
+
+        Raises LockTimeout.
+        """
+        while True:
+            if deadline.passed():
+                raise LockTimeout(self._path)
+            deadline.pause(READERS_PAUSE)
+            if not self._others_read():
+                return
+
+    def _others_read(self) -> bool:
+        shared = self._roster.load().shared
+        if self._lease.took_over or self._claims.has_entry(self._path):
+            shared -= {self._me}
+        return bool(shared or self._claims.readers(self._path) - {self})
+
+    def _enroll(self, mode: LockMode) -> None:
+        """Make the roster say that this lock is held as `mode`. The lock directory must be held."""
+        self._dirty = True
+        (self._claims.sign_on if mode is LockMode.SHARED else self._claims.sign_off)(self._path, self)
+        shared = bool(self._claims.readers(self._path))
+        roster = self._roster.load().with_holder(self._me, shared=shared, exclusive=mode is LockMode.EXCLUSIVE)
+        self._roster.store(roster)
+        if not shared:
+            self._claims.entry_removed(self._path)
+        if mode is not LockMode.NONE:
+            self._lease.files.sweep(roster.shared | roster.exclusive | {self._me})
+
+    def _begin(self) -> None:
+        self._reporter.forget()
+        self._dirty = False
+
+    def _settle(self, mode: LockMode) -> None:
+        """Note that the lock is held as `mode` now and the disk agrees, or never will."""
+        self.mode = mode
+        self._waiting.leave()
+        if mode is not LockMode.SHARED:
+            self._claims.sign_off(self._path, self)
+        if mode is LockMode.NONE:
+            self._lease.leave(self)
+
+    def _retreat(self, mode: LockMode) -> None:
+        """Go back to `mode` after a failure, as far as possible: directory, roster and all. Raises nothing of its own.
+
+        It is gone through with when a signal comes in between (see transports.stdio: there is no second one).
+        """
+        try:
+            self._undo(mode)
+        except BaseException:
+            self._undo(mode)
+            raise
+
+    def _undo(self, mode: LockMode) -> None:
+        with suppress(LockError):
+            if self._dirty and not self._directory.is_claimed():
+                self._directory.take(self._me, self._release_deadline())
+            if self._directory.is_claimed():
+                self._enroll(mode)
+        self._directory.abandon()
+        self._settle(mode)
+
+    def _release_deadline(self) -> Deadline:
+        return Deadline(RELEASE_WAIT, self._clock, self._sleep, _RELEASE_RHYTHM)
