@@ -15,6 +15,7 @@ from .directory import LockDirectory
 from .identity import Holder, parse_lock_name
 from .judge import Judge
 from .lease import Lease
+from .leftovers import Leftovers
 from .owner import Owner, Verdict, describe
 from .precedence import LONGEST_COURTESY, WaitingWriters
 from .rosterfile import NoRoomForRoster, RosterFile
@@ -70,6 +71,7 @@ class FileLock(RepositoryLock):
         self._directory = LockDirectory(self._path, judge, self._reporter, claims)
         self._roster = RosterFile(self._path, judge, self._reporter)
         self._waiting = WaitingWriters(repository, judge)
+        self._leftovers = Leftovers(lease.files, judge)
         self._claims = claims
         self._me = Holder("", 0, 0)
         self._dirty = False  # the step that is being taken may have changed the roster
@@ -122,11 +124,12 @@ class FileLock(RepositoryLock):
             raise
 
     def holds_exclusive(self) -> bool:
-        return self.mode is LockMode.EXCLUSIVE and self._directory.is_mine()
+        return self.mode is LockMode.EXCLUSIVE and self._directory.is_mine() and not self._lease.inherited
 
     def release(self) -> None:
         mode = self.mode
-        if mode is LockMode.NONE:
+        if mode is LockMode.NONE or self._lease.inherited:
+            self.mode = LockMode.NONE
             self._lease.leave(self)  # left when a signal came in the very moment of a failure
             return
         self._begin()
@@ -138,8 +141,9 @@ class FileLock(RepositoryLock):
                 self._enroll(LockMode.NONE)
                 self._directory.give_back()
             self._settle(LockMode.NONE)
-        except LockError:
+        except LockError as error:
             self._directory.abandon()
+            self._lease.leave(self, orphaned=not isinstance(error, (NotLocked, NotMyLock)))
             self._settle(LockMode.NONE)
             raise
         except BaseException:
@@ -168,7 +172,8 @@ class FileLock(RepositoryLock):
             self._directory.break_open()
         except OSError as error:
             raise LockFailed(self._path, str(error)) from error
-        self._lease.files.sweep(frozenset())
+        self._leftovers.clear(frozenset())
+        self._leftovers.forget_waiting()
 
     def _owners(self) -> tuple[Owner, ...]:
         """Return the owners that are not known dead and not this process, as far as they can be found out."""
@@ -189,7 +194,7 @@ class FileLock(RepositoryLock):
 
     def _sign_on(self, deadline: Deadline) -> None:
         """Take a place among the readers."""
-        self._waiting.let_pass(self._me, deadline.part(0.5, LONGEST_COURTESY))
+        self._waiting.let_pass(deadline.part(0.5, LONGEST_COURTESY))
         while True:
             self._directory.take(self._me, deadline)
             try:
@@ -271,7 +276,7 @@ class FileLock(RepositoryLock):
         if not shared:
             self._claims.entry_removed(self._path)
         if mode is not LockMode.NONE:
-            self._lease.files.sweep(roster.shared | roster.exclusive | {self._me})
+            self._leftovers.clear(roster.shared | roster.exclusive | {self._me})
 
     def _begin(self) -> None:
         self._reporter.forget()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from ..errors import LockFailed
 from ..events.locks import NoLease
 from .inplace import overwrite
-from .leasefiles import OPEN_LEASE, LeaseFiles, LeaseState, is_at
+from .leasefiles import OBTAINABLE, OPEN_LEASE, LeaseFiles, LeaseState, is_at
 from .owner import OwnerRecord, render_record
 
 TYPE_CHECKING = False
@@ -75,7 +75,9 @@ class Lease:
         self._users: set[object] = set()
         self._path = ""
         self._descriptor = -1
+        self._creating = False
         self._since = 0.0
+        self._local = False
         self._mutex = _thread.RLock()
 
     def join(self, user: object, reporter: Reporter) -> Holder:
@@ -86,29 +88,45 @@ class Lease:
         """
         with self._mutex:
             self._users.add(user)
-            if self.holder is not None and self.holder.pid == self._identity.pid():
+            if self.holder is not None and not self.inherited:
                 return self.holder
-            self._forget()  # what there is was the parent's, before a fork
+            self._forget()
             self._users = {user}
             self._since = self._now()
-            return self._take(reporter)
+            self._local = self.files.is_local()
+            holder = self._take(reporter)
+            self.tell("waiting")
+            return holder
 
-    def leave(self, user: object) -> None:
-        """Give the lease up for the lock `user`; it ends with its last user."""
+    def leave(self, user: object, *, orphaned: bool = False) -> None:
+        """Give the lease up for the lock `user`; it ends with its last user.
+
+        `orphaned`: lock files may still name this process; that it holds nothing, only the file can prove.
+        """
         with self._mutex:
+            if self.inherited:
+                self._users.clear()
+                self._forget()
             self._users.discard(user)
             if not self._users:
-                self._drop()
+                self._drop(keep_file=orphaned)
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this process is a child, made by fork, of the one that has the lease."""
+        holder = self.holder
+        return holder is not None and holder.pid != self._identity.pid()
 
     def tell(self, mode: str, activity: str = "") -> None:
         """Note in the lease how the lock is held (or "waiting"), and what takes long just now; as far as possible."""
         with self._mutex, suppress(OSError):
-            if self._descriptor >= 0:
+            if self._descriptor >= 0 and not self.inherited:
                 record = OwnerRecord(
                     started=self._identity.started,
                     since=self._since,
                     boot=self._identity.boot_id,
                     device=os.fstat(self._descriptor).st_dev,
+                    local=self._local,
                     mode=mode,
                     activity=activity,
                     user=self._identity.user,
@@ -130,32 +148,50 @@ class Lease:
 
     def _try(self, candidate: Holder, reporter: Reporter) -> bool:
         """Take the lease under that name; return whether the name may be used (with or without a lease)."""
-        self._path = self.files.path_of(candidate)
+        try:
+            self._path = self.files.path_of(candidate)
+        except ValueError:
+            return True  # the lock directory has more to say about that
         for _ in range(_LOOKS):
-            try:
-                self._descriptor = os.open(self._path, OPEN_LEASE | os.O_CREAT | os.O_EXCL, 0o666)
-            except FileExistsError:
-                state, self._descriptor = self.files.look(candidate)
-                if state is LeaseState.FREE:
-                    self.took_over = True
-                    return True
-                if state is LeaseState.UNCLEAR:
-                    return False
-                self._sleep(_BETWEEN_LOOKS)
-            except (OSError, ValueError) as error:
-                reporter.report(NoLease(getattr(error, "strerror", None) or str(error)))
-                return True
-            else:
-                obstacle = self._obstacle()
-                if obstacle is None:
-                    return True
-                self._forget()
-                if obstacle:
-                    with suppress(OSError):
-                        os.unlink(self._path)
-                    reporter.report(NoLease(obstacle))
-                    return True
+            usable = self._create(reporter)
+            if usable is None:
+                usable = self._take_over(candidate)
+            if usable is not None:
+                return usable
+            self._sleep(_BETWEEN_LOOKS)
         return False
+
+    def _create(self, reporter: Reporter) -> bool | None:
+        """Make the file and lock it; return True if it is ours or cannot be, None if there is one already."""
+        try:
+            self._creating = True
+            self._descriptor = os.open(self._path, OPEN_LEASE | os.O_CREAT | os.O_EXCL, 0o666)
+            self._creating = False
+        except FileExistsError:
+            self._creating = False
+            return None
+        except OSError as error:
+            self._creating = False
+            reporter.report(NoLease(error.strerror or str(error)))
+            return True
+        obstacle = self._obstacle()
+        if obstacle is None:
+            return True
+        self._forget()
+        if not obstacle:
+            return None
+        with suppress(OSError):
+            os.unlink(self._path)
+        reporter.report(NoLease(obstacle))
+        return True
+
+    def _take_over(self, candidate: Holder) -> bool | None:
+        """Take the file that is there; return False if the name cannot be ours, None if it might be soon."""
+        state, self._descriptor = self.files.look(candidate)
+        if state in OBTAINABLE:
+            self.took_over = state is LeaseState.FREE
+            return True
+        return False if state is LeaseState.UNCLEAR else None
 
     def _obstacle(self) -> str | None:
         """Lock the new lease; return None if it is ours, "" if somebody was quicker, else why locks do not work."""
@@ -170,11 +206,21 @@ class Lease:
         except OSError as error:
             return error.strerror or str(error)
 
-    def _drop(self) -> None:
+    def _drop(self, *, keep_file: bool) -> None:
         with suppress(OSError):
-            if self._descriptor >= 0 and self._lock(self._descriptor) and is_at(self._path, self._descriptor):
+            self._find_created()
+            mine = self._descriptor >= 0 and self._lock(self._descriptor) and is_at(self._path, self._descriptor)
+            if mine and not keep_file:
                 os.unlink(self._path)
         self._forget()
+
+    def _find_created(self) -> None:
+        """Open the file that was created if a signal came before its descriptor was known. Raises OSError."""
+        if self._creating and self._descriptor < 0:
+            self._descriptor = os.open(self._path, OPEN_LEASE)
+            if os.fstat(self._descriptor).st_size:  # no, it is somebody else's
+                self._forget()
+        self._creating = False
 
     def _forget(self) -> None:
         """Close the file, which does not end the lease of a parent."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import Enum
 
-from .identity import Holder, Identity, parse_lock_name
+from .identity import Holder, Identity
 from .owner import OwnerRecord, parse_record
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OPEN_LEASE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
-_PREFIX = "lock.lease."
+LEASE_PREFIX = "lock.lease."
 _RECORD_LIMIT = 4096
 
 
@@ -30,26 +30,32 @@ class LeaseState(Enum):
     ABSENT = "there is none"
     KEPT = "somebody keeps it locked"
     FREE = "nobody keeps it locked, which proves that its holder is dead"
+    EMPTY = "nobody keeps it locked, and nobody has written to it: it proves nothing, and anybody may remove it"
     UNCLEAR = "it proves nothing"
+
+
+OBTAINABLE = (LeaseState.FREE, LeaseState.EMPTY)
 
 
 class LeaseFiles:
     """The lease files of one repository."""
 
     def __init__(self, repository: str, identity: Identity, is_local_disk: Callable[[str], bool]) -> None:
-        """`is_local_disk`: whether no other kernel can have the file system of a path mounted."""
+        """`is_local_disk`: whether the file system of a path is on a disk of this machine."""
         self.repository = repository
         self._identity = identity
         self._is_local_disk = is_local_disk
 
     def path_of(self, holder: Holder) -> str:
-        """Return the path of a holder's lease."""
-        return f"{self.repository}/{_PREFIX}{holder.lock_name}"
+        """Return the path of a holder's lease. Raises ValueError for a name that is no file's: rosters are writable."""
+        if "/" in holder.lock_name or "\0" in holder.lock_name:
+            raise ValueError("a host id with a slash or NUL cannot be part of a file name")
+        return f"{self.repository}/{LEASE_PREFIX}{holder.lock_name}"
 
     def look(self, holder: Holder) -> tuple[LeaseState, int]:
-        """Return the state of a lease and, if it is FREE, a descriptor that keeps it locked from now on, else -1."""
-        path = self.path_of(holder)
+        """Return the state of a lease and, if FREE or EMPTY, a descriptor that keeps it locked from now on, else -1."""
         try:
+            path = self.path_of(holder)
             descriptor = os.open(path, OPEN_LEASE)
         except FileNotFoundError:
             return LeaseState.ABSENT, -1
@@ -58,7 +64,7 @@ class LeaseFiles:
         kept = -1
         try:
             state = self._state(path, descriptor)
-            if state is LeaseState.FREE:
+            if state in OBTAINABLE:
                 kept = descriptor
             return state, kept
         except BaseException:
@@ -70,7 +76,7 @@ class LeaseFiles:
 
     @contextmanager
     def grip(self, holder: Holder) -> Iterator[LeaseState]:
-        """Return a context with the state of the lease of `holder`; one that is FREE stays so while it lasts."""
+        """Return a context with the state of the lease of `holder`; one that is FREE or EMPTY stays so."""
         state, descriptor = self.look(holder)
         try:
             yield state
@@ -89,16 +95,9 @@ class LeaseFiles:
         finally:
             os.close(descriptor)
 
-    def sweep(self, keep: frozenset[Holder]) -> None:
-        """Remove the leases of the dead but for those in `keep`, who are named by locks that are still there."""
-        with suppress(OSError):
-            for name in os.listdir(self.repository):
-                holder = parse_lock_name(name[len(_PREFIX) :]) if name.startswith(_PREFIX) else None
-                if holder is None or holder in keep:
-                    continue
-                with self.grip(holder) as state:
-                    if state is LeaseState.FREE:
-                        os.unlink(self.path_of(holder))
+    def is_local(self) -> bool:
+        """Return whether the repository is on a disk of this machine."""
+        return self._is_local_disk(self.repository)
 
     def _state(self, path: str, descriptor: int) -> LeaseState:
         try:
@@ -108,6 +107,8 @@ class LeaseFiles:
                 return LeaseState.KEPT
         except OSError:  # no locks on this file system
             return LeaseState.UNCLEAR
+        if not os.fstat(descriptor).st_size:
+            return LeaseState.EMPTY
         return LeaseState.FREE if self._locks_tell(descriptor) else LeaseState.UNCLEAR
 
     def _locks_tell(self, descriptor: int) -> bool:
@@ -116,9 +117,12 @@ class LeaseFiles:
         Network file systems may keep the locks of each machine, or of each mount, to themselves.
         """
         record, here = _read_record(descriptor), self._identity.boot_id
-        if record is not None and here and (record.boot, record.device) == (here, os.fstat(descriptor).st_dev):
-            return True
-        return self._is_local_disk(self.repository)
+        if record is None or not here:
+            return False
+        if record.boot == here:
+            return record.device == os.fstat(descriptor).st_dev
+        # Of a disk that one machine has and others reach through it, each would see its own locks alone.
+        return record.local and self.is_local()
 
 
 def is_at(path: str, descriptor: int) -> bool:

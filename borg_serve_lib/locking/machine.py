@@ -48,11 +48,16 @@ def process_start() -> float:
 
 
 def is_local_disk(path: str) -> bool:
-    """Return whether no other kernel can have the file system at `path` mounted; False when that is not known."""
+    """Return whether the file system at `path` is on a disk of this machine; False when that is not known.
+
+    Others may reach it through this machine, but none can have it mounted as well.
+    """
     if not sys.platform.startswith("linux"):
         return False
-    import ctypes
-
+    try:
+        import ctypes
+    except ImportError:  # there are pythons without
+        return False
     answer = ctypes.create_string_buffer(_LARGEST_STATFS)
     if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(path), answer):
         return False

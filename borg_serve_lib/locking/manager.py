@@ -36,8 +36,8 @@ class FileLockManager(LockManager):
     ) -> None:
         """`clock`: seconds, monotonic. `now`: seconds since the epoch. `sleep`: takes seconds.
 
-        `is_local_disk`: whether no other kernel can have the file system of a path mounted. `reporter` is told of stale
-        and malformed locks.
+        `is_local_disk`: whether the file system of a path is on a disk of this machine. `reporter` is told of stale and
+        malformed locks.
         """
         self._identity = identity
         self._rules = BorgRules(identity, processes)

@@ -30,14 +30,16 @@ class OwnerRecord(Value):
 
     `started`, `since`: when its process began and when it asked for the lock, in seconds since the epoch, 0.0 if
     unknown. `boot`: the id of the kernel it runs on, "" if unknown. `device`: the number of the file system in which it
-    has its lease. `mode`: how it has the lock, or "waiting". `activity`: what takes it long just now, "" for nothing
-    special. `user`, `client`: for which account and from which address, "" if unknown.
+    has its lease; `local`: whether that is a disk of its own machine. `mode`: how it has the lock, or "waiting".
+    `activity`: what takes it long just now, "" for nothing special. `user`, `client`: for which account and from which
+    address, "" if unknown.
     """
 
     started: float = 0.0
     since: float = 0.0
     boot: str = ""
     device: int = -1
+    local: bool = False
     mode: str = ""
     activity: str = ""
     user: str = ""
@@ -55,11 +57,14 @@ class Owner(Value):
 
 def render_record(record: OwnerRecord) -> bytes:
     """Return `record` as one line of JSON."""
-    pairs = (
-        f'"{name}": {render_text(value[:_LONGEST_TEXT]) if isinstance(value, str) else value}'
-        for name, value in record.__dict__.items()
-    )
+    pairs = (f'"{name}": {_render(value)}' for name, value in record.__dict__.items())
     return f"{{{', '.join(pairs)}}}\n".encode()
+
+
+def _render(value: str | float) -> str:
+    if isinstance(value, str):
+        return render_text(value[:_LONGEST_TEXT])
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def parse_record(data: bytes) -> OwnerRecord | None:
@@ -76,7 +81,7 @@ def parse_record(data: bytes) -> OwnerRecord | None:
     return OwnerRecord().evolve(**{
         name: _shown(value) if isinstance(value, str) else value
         for name, value in document.items()
-        # `type`, not isinstance: true is no number.
+        # `type`, not isinstance: true is no number here.
         if name in fields and type(value) is type(fields[name])
     })  # fmt: skip
 

@@ -15,15 +15,14 @@ from .waiting import Deadline
 LONGEST_COURTESY = 10.0
 """Seconds that a reader holds back at most; never more than half of what it would wait for a lock."""
 
-_PREFIX = "lock.waiting."
+WAITING_PREFIX = "lock.waiting."
 _PAUSE = 0.05
 
 
 class WaitingWriters:
     """The writers that wait for readers of one repository to finish: a file `lock.waiting.<holder>` for each.
 
-    Of other hosts only those are seen of whom a lease says that they are alive: nobody could say whether the others are
-    still waiting.
+    Only those count whose lease says that they are alive: nobody could say whether the others are still waiting.
     """
 
     def __init__(self, repository: str, judge: Judge) -> None:
@@ -33,7 +32,7 @@ class WaitingWriters:
 
     def queue_up(self, holder: Holder) -> None:
         """Let `holder` count as waiting, as far as the disk allows it."""
-        self._queued = f"{self._repository}/{_PREFIX}{holder.lock_name}"
+        self._queued = f"{self._repository}/{WAITING_PREFIX}{holder.lock_name}"
         with suppress(OSError):
             os.close(os.open(self._queued, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
 
@@ -44,24 +43,18 @@ class WaitingWriters:
                 os.unlink(self._queued)
             self._queued = ""
 
-    def let_pass(self, reader: Holder, deadline: Deadline) -> None:
+    def let_pass(self, deadline: Deadline) -> None:
         """Return when no writer is waiting any more, or `deadline` has passed."""
-        while not deadline.passed() and self._any(reader.host):
+        while not deadline.passed() and self._any():
             deadline.pause(_PAUSE)
 
-    def _any(self, host: str) -> bool:
+    def _any(self) -> bool:
         try:
-            names = [name for name in os.listdir(self._repository) if name.startswith(_PREFIX)]
+            names = [name for name in os.listdir(self._repository) if name.startswith(WAITING_PREFIX)]
         except OSError:
             return False
-        return any(self._is_waiting(name, host) for name in names)
+        return any(self._is_waiting(name) for name in names)
 
-    def _is_waiting(self, name: str, host: str) -> bool:
-        holder = parse_lock_name(name[len(_PREFIX) :])
-        if holder is None:
-            return False
-        verdict = self._judge.judge(holder)
-        if verdict is Verdict.DEAD:
-            with suppress(OSError):
-                os.unlink(f"{self._repository}/{name}")
-        return verdict is Verdict.ALIVE or (verdict is Verdict.UNKNOWN and holder.host == host)
+    def _is_waiting(self, name: str) -> bool:
+        holder = parse_lock_name(name[len(WAITING_PREFIX) :])
+        return holder is not None and self._judge.judge(holder) is Verdict.ALIVE

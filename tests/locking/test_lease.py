@@ -18,6 +18,7 @@ from borg_serve_lib.locking.identity import Holder, Identity
 from borg_serve_lib.locking.judge import BorgRules, LeaseJudge
 from borg_serve_lib.locking.lease import Lease, flock
 from borg_serve_lib.locking.leasefiles import LeaseFiles, LeaseState
+from borg_serve_lib.locking.leftovers import Leftovers
 from borg_serve_lib.locking.manager import FileLockManager
 from borg_serve_lib.locking.owner import OwnerRecord, Verdict, render_record
 
@@ -117,13 +118,31 @@ def test_another_mount_of_the_same_kernel_is_another_place(place: Place) -> None
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b"{}", b'{"boot": 1}', b"\xff\xfe", b"[" * 4096, b'{"device": "x"}']
 )
-def test_a_lease_with_a_damaged_record_proves_a_death_on_local_disks_only(place: Place, content: bytes) -> None:
+def test_a_lease_with_a_damaged_record_proves_nothing(place: Place, content: bytes) -> None:
     (place.path / "lock.lease.there@2.7-0").write_bytes(content)
     holder = Holder(THERE, 7, 0)
-    for local, expected in ((True, LeaseState.FREE), (False, LeaseState.UNCLEAR)):
-        with place.files(local=local).grip(holder) as state:
-            assert state is expected
+    with place.files().grip(holder) as state:
+        assert state is (LeaseState.UNCLEAR if content else LeaseState.EMPTY)
     place.files().record(holder)  # whatever it says, it is no error
+
+
+def test_a_lease_that_was_never_written_to_may_be_taken_but_makes_nobodys_locks_ours(place: Place) -> None:
+    (place.path / "lock.lease.here@1.7-0").touch()
+    lease = place.lease(7)
+    assert place.join(lease) == Holder(HERE, 7, 0)
+    assert not lease.took_over
+    lease.leave("lock")
+    (place.path / "lock.lease.there@2.7-0").touch()
+    leftovers(place).clear(frozenset())
+    assert place.names() == []
+
+
+def test_the_lease_of_a_machine_that_reaches_our_disk_through_us_proves_nothing(place: Place) -> None:
+    """Over NFS, say: there its lock is one, but not one that we see."""
+    lease = place.lease(7, THERE, boot="another boot", local=False)
+    holder = place.join(lease)
+    place.die(lease)
+    assert place.files(local=True).look(holder) == (LeaseState.UNCLEAR, -1)
 
 
 @pytest.mark.parametrize("obstacle", ["directory", "symlink", "pipe", "dangling"])
@@ -143,6 +162,19 @@ def test_what_is_no_file_proves_nothing_and_is_not_touched(place: Place, tmp_pat
     lease.leave("lock")
     assert outside.read_bytes() == b"canary"
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_name_that_leads_elsewhere_is_not_followed(place: Place) -> None:
+    """Whoever can write to a roster can put any host into it."""
+    (place.path / "lock.lease.x").mkdir()
+    (place.path / "canary.7-0").write_bytes(render_record(OwnerRecord(boot="boot", device=place.path.stat().st_dev)))
+    stranger = Holder("x/../canary", 7, 0)
+    assert place.files().look(stranger) == (LeaseState.UNCLEAR, -1)
+    assert place.files().record(stranger) is None
+    lease = place.lease(7, "x/../canary")
+    lease.join("lock", place.reporter)
+    lease.leave("lock")
+    assert (place.path / "canary.7-0").exists()
 
 
 def test_a_name_that_another_container_uses_is_not_taken(place: Place) -> None:
@@ -228,6 +260,26 @@ def test_a_lease_is_written_as_far_as_there_is_room(place: Place, monkeypatch: p
     lease.leave("lock")
 
 
+@pytest.mark.parametrize("others", [b"", b"{}"])
+def test_a_signal_in_the_very_moment_of_making_a_lease_leaves_none(
+    place: Place, others: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is there, but nobody has been told its descriptor."""
+    path = place.path / "lock.lease.here@1.7-0"
+
+    def create(*arguments: object) -> int:
+        monkeypatch.undo()
+        path.write_bytes(others)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "open", create)
+    lease = place.lease(7)
+    with pytest.raises(KeyboardInterrupt):
+        lease.join("lock", place.reporter)
+    lease.leave("lock")
+    assert path.exists() is (others != b"")
+
+
 def test_a_lease_swept_away_while_it_is_being_taken_is_taken_again(place: Place) -> None:
     swept = []
 
@@ -245,7 +297,7 @@ def test_a_lease_swept_away_while_it_is_being_taken_is_taken_again(place: Place)
 
 def test_a_lease_that_is_only_looked_at_is_waited_for(place: Place) -> None:
     path = place.path / "lock.lease.here@1.7-0"
-    path.touch()
+    path.write_bytes(render_record(OwnerRecord(boot="boot", device=place.path.stat().st_dev)))
     looking = os.open(path, os.O_RDWR)
     fcntl.flock(looking, fcntl.LOCK_EX)
     waited = []
@@ -274,6 +326,30 @@ def test_while_a_death_is_certified_nobody_takes_that_name(place: Place) -> None
     successor.leave("lock")
 
 
+def leftovers(place: Place) -> Leftovers:
+    identity = place.identity(99)
+    return Leftovers(place.files(), LeaseJudge(place.lease(99), BorgRules(identity, FakeProcesses())))
+
+
+def test_what_a_dead_process_left_while_it_waited_goes_with_its_lease(place: Place) -> None:
+    alive, dead = place.lease(7, THERE), place.lease(8, THERE)
+    for lease in (alive, dead):
+        name = place.join(lease).lock_name
+        (place.path / f"lock.waiting.{name}").touch()
+        (place.path / f"lock.exclusive.{name[-3:]}.tmp").mkdir()
+        (place.path / f"lock.exclusive.{name[-3:]}.tmp" / name).touch()
+    (place.path / "lock.exclusive.empty.tmp").mkdir()  # nobody can say whose
+    place.die(dead)
+    leftovers(place).clear(frozenset())
+    assert sorted(path.name for path in place.path.glob("lock.*")) == [
+        "lock.exclusive.7-0.tmp",
+        "lock.exclusive.empty.tmp",
+        "lock.lease.there@2.7-0",
+        "lock.waiting.there@2.7-0",
+    ]
+    alive.leave("lock")
+
+
 def test_sweeping_removes_the_leases_of_the_dead_and_no_others(place: Place) -> None:
     alive, dead, named = place.lease(7), place.lease(8), place.lease(9)
     place.join(alive)
@@ -282,7 +358,7 @@ def test_sweeping_removes_the_leases_of_the_dead_and_no_others(place: Place) -> 
     place.die(dead)
     place.die(named)
     (place.path / "lock.lease.nonsense").touch()
-    place.files().sweep(frozenset({still_named}))
+    leftovers(place).clear(frozenset({still_named}))
     assert place.names() == ["lock.lease.here@1.7-0", "lock.lease.here@1.9-0", "lock.lease.nonsense"]
     alive.leave("lock")
 
@@ -306,6 +382,22 @@ def test_a_child_made_by_fork_takes_a_lease_of_its_own_and_leaves_the_parents_al
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert place.names() == [f"lock.lease.{parents.lock_name}"]
     lease.leave("lock")
+
+
+def test_a_child_made_by_fork_gives_back_nothing_of_its_parents(tmp_path: Path) -> None:
+    lock = real_manager(HERE).lock_for(str(tmp_path))
+    lock.acquire(LockMode.EXCLUSIVE, 0)
+    before = sorted(path.name for path in tmp_path.rglob("lock*"))
+    child = os.fork()
+    if child == 0:
+        held = lock.holds_exclusive()
+        lock.release()
+        os._exit(held)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert sorted(path.name for path in tmp_path.rglob("lock*")) == before
+    assert lock.holds_exclusive()
+    lock.release()
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- locks that are backed by leases
@@ -397,7 +489,7 @@ def test_a_lock_by_a_kernel_that_is_gone_is_proved_stale(repo: Path, place: Plac
     lock.acquire(EXCLUSIVE, 0)
     place.die(lock._lease)
     path = repo / "lock.lease.here@1.7-0"
-    path.write_bytes(render_record(OwnerRecord(boot="before", device=os.stat(repo).st_dev)))
+    path.write_bytes(render_record(OwnerRecord(boot="before", local=True)))
     with manager(World(), 8, HERE).exclusive(str(repo), wait=0):
         pass
     assert list(repo.iterdir()) == []

@@ -645,7 +645,10 @@ def test_a_release_that_cannot_write_the_roster_says_so_and_frees_the_directory(
         with pytest.raises(LockFailed, match="Read-only"):
             lock.release()
     assert lock.mode is NONE
-    assert lock_files(repo) == ["lock.roster"]
+    assert lock_files(repo) == ["lock.lease.here@1.5-0", "lock.roster"]
+    with disk.manager(6, "elsewhere@3").exclusive(str(repo), wait=0):
+        pass  # the lease has proved that the entry left in the roster is nobody's
+    assert borgs_files(repo) == ["lock.roster"]
 
 
 def test_a_release_that_cannot_remove_the_lock_says_so_and_the_process_can_take_it_again(

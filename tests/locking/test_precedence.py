@@ -50,6 +50,8 @@ def test_a_reader_lets_a_waiting_writer_pass(disk: Disk, tmp_path: Path) -> None
 
 def test_a_reader_holds_back_for_half_its_time_and_not_for_ever(disk: Disk, tmp_path: Path) -> None:
     (tmp_path / f"lock.waiting.here@1.{WRITER}-0").touch()
+    # It is alive, as its lease says.
+    lock(disk, tmp_path, WRITER)._lease.join("its lock", disk.reporter)
     for wait, courtesy in ((0, 0.0), (1, 0.5), (8, 4.0), (100, 10.0), (None, 10.0)):
         begun = disk.world.now
         reader = lock(disk, tmp_path, READER)

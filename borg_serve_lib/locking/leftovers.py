@@ -1,0 +1,69 @@
+"""What the dead have left beside lock directory and roster: leases, marks of waiting, half-made lock directories."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from .identity import parse_lock_name
+from .leasefiles import LEASE_PREFIX, OBTAINABLE, LeaseFiles
+from .owner import Verdict
+from .precedence import WAITING_PREFIX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .identity import Holder
+    from .judge import Judge
+
+_PREPARED = ("lock.exclusive.", ".tmp")
+
+
+class Leftovers:
+    """The leftovers in one repository. Removing them is a courtesy: what cannot be removed stays."""
+
+    def __init__(self, files: LeaseFiles, judge: Judge) -> None:
+        self._files = files
+        self._judge = judge
+
+    def clear(self, keep: frozenset[Holder]) -> None:
+        """Remove what dead holders have left, but the leases of those in `keep`, whom lock files still name."""
+        names = self._names()
+        for name in names:
+            if name.startswith(_PREPARED[0]) and name.endswith(_PREPARED[1]):
+                self._clear_prepared(f"{self._files.repository}/{name}")
+            elif name.startswith(WAITING_PREFIX):
+                self._clear_file(self._files.repository, name, name[len(WAITING_PREFIX) :])
+        # Last, because they prove that the others can go.
+        for name in names:
+            holder = parse_lock_name(name[len(LEASE_PREFIX) :]) if name.startswith(LEASE_PREFIX) else None
+            if holder is None or holder in keep:
+                continue
+            with suppress(OSError), self._files.grip(holder) as state:
+                if state in OBTAINABLE:
+                    os.unlink(self._files.path_of(holder))
+
+    def forget_waiting(self) -> None:
+        """Remove the marks of all waiting writers: those who live lose no more than their precedence."""
+        for name in self._names():
+            if name.startswith(WAITING_PREFIX):
+                with suppress(OSError):
+                    os.unlink(f"{self._files.repository}/{name}")
+
+    def _names(self) -> list[str]:
+        try:
+            return os.listdir(self._files.repository)
+        except OSError:
+            return []
+
+    def _clear_prepared(self, path: str) -> None:
+        with suppress(OSError):
+            for name in os.listdir(path):
+                self._clear_file(path, name, name)
+                os.rmdir(path)
+
+    def _clear_file(self, directory: str, name: str, lock_name: str) -> None:
+        holder = parse_lock_name(lock_name)
+        if holder is not None:
+            with suppress(OSError), self._judge.certify(holder) as verdict:
+                if verdict is Verdict.DEAD:
+                    os.unlink(f"{directory}/{name}")
