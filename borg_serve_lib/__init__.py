@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from .engine.requests import OpenRequest
     from .errors import BorgServeError, UsageError
     from .hostlog import HostLog
-    from .locking.base import LockManager
+    from .locking.base import LockManager, LockMode, RepositoryLock
     from .locking.identity import Identity
     from .locking.manager import FileLockManager
     from .locking.memory import MemoryLockManager
+    from .locking.owner import Owner, Verdict
     from .policy.access import AccessPolicy, AllOf, AllowAll, Decision, Verb
     from .policy.explanation import Explanation
     from .policy.forced_command import resolve_options
@@ -52,18 +53,22 @@ __all__ = [
     "Identity",
     "Level",
     "LockManager",
+    "LockMode",
     "MemoryLockManager",
     "MemoryProvider",
     "OpenRequest",
+    "Owner",
     "PathPolicy",
     "Reporter",
     "Repository",
+    "RepositoryLock",
     "ServeOptions",
     "Server",
     "Storage",
     "StorageProvider",
     "UsageError",
     "Verb",
+    "Verdict",
     "VersionRequested",
     "__version__",
     "account_home",
@@ -85,10 +90,11 @@ _MODULES = {
     "engine.requests": ("OpenRequest",),
     "errors": ("BorgServeError", "UsageError"),
     "hostlog": ("HostLog",),
-    "locking.base": ("LockManager",),
+    "locking.base": ("LockManager", "LockMode", "RepositoryLock"),
     "locking.identity": ("Identity",),
     "locking.manager": ("FileLockManager",),
     "locking.memory": ("MemoryLockManager",),
+    "locking.owner": ("Owner", "Verdict"),
     "policy.access": ("AccessPolicy", "AllOf", "AllowAll", "Decision", "Verb"),
     "policy.explanation": ("Explanation",),
     "policy.forced_command": ("resolve_options",),

@@ -51,9 +51,13 @@ def test_the_list_of_public_names_is_whole() -> None:
     assert [name for name in borg_serve_lib.__all__ if f"`{name}`" not in listed and name != "__version__"] == []
 
 
-def test_the_example_for_repositories_on_disk_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (README.parent / "docs" / "api" / "README.md").read_text()
-    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    assert "/srv/backups" in example
-    exec(compile(example.replace("/srv/backups", str(tmp_path)), "docs/api/README.md", "exec"), {})
-    assert (tmp_path / "laptop" / "config").exists()
+@pytest.mark.parametrize("page", ["api/README.md", "locks.md"])
+def test_the_examples_of_the_documentation_run(page: str, tmp_path: Path) -> None:
+    (example,) = re.findall(
+        r"^```python\n(.*?)^```", (README.parent / "docs" / page).read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert "/srv/backups/laptop" in example
+    (tmp_path / "laptop").mkdir()
+    exec(compile(example.replace("/srv/backups", str(tmp_path)), page, "exec"), {})
+    assert (tmp_path / "laptop" / "config").exists() is (page == "api/README.md")
+    assert not list(tmp_path.rglob("lock*"))
