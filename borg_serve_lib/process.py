@@ -54,7 +54,8 @@ def serve_process(
     from .locking.identity import Identity
     from .locking.manager import FileLockManager
     from .storage.places import FilesystemProvider
-    from .transports.stdio import LineWriter, TimeLimits, serve_stdio
+    from .transports.linewriter import LineWriter
+    from .transports.stdio import TimeLimits, serve_stdio
     from .wire.loglines import ClientLog
 
     _occupy_standard_descriptors()

@@ -18,10 +18,12 @@ def interpreter_files(*, not_above: Iterable[str]) -> tuple[str, ...]:
 
     `not_above`: absolute paths; a directory that one of these lies in is left out, since it would open what is beside
     them. So are the current directory and the script's: Python looks for modules there, but they may hold anything.
+    The script's is known by standing first; of a module run with -m it may be where all modules are.
     """
-    unwanted = {"", os.getcwd(), os.path.dirname(os.path.abspath(sys.argv[0]))}
+    unwanted = {"", os.getcwd()}
+    script = os.path.dirname(os.path.abspath(sys.argv[0]))
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    modules = (path for path in sys.path if path not in unwanted)
+    modules = (path for path in (sys.path[1:] if sys.path[:1] == [script] else sys.path) if path not in unwanted)
     found = dict.fromkeys([os.path.dirname(os.__file__), package, *modules, *_library_directories(), *_NAME_SERVICE])
     trees = [f"{tree.rstrip('/')}/" for tree in not_above]
     return tuple(path for path in found if not any(tree.startswith(f"{path.rstrip('/')}/") for tree in trees))

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from enum import Enum
 from types import TracebackType
 
-from ..errors import LockError
+from ..errors import LockError, NotLocked
 from ..reporting import Reporter
 
 TYPE_CHECKING = False
@@ -25,6 +25,8 @@ class LockMode(Enum):
 class RepositoryLock(ABC):
     """The lock of one repository, as one holder sees it (spec: repository-format.md section 9)."""
 
+    path: str
+    """The lock's: `<repository>/lock`."""
     mode: LockMode
     """How it is held now."""
 
@@ -37,12 +39,14 @@ class RepositoryLock(ABC):
         InvalidArgument for a negative `wait`; after these and any other exception it is held as it was before.
         """
 
-    @abstractmethod
     def upgrade(self, wait: float | None) -> None:
         """Make a shared lock exclusive; it stays shared when that fails. An exclusive one is left as it is.
 
         Raises LockTimeout, LockFailed, NotLocked (not held at all).
         """
+        if self.mode is LockMode.NONE:
+            raise NotLocked(self.path)
+        self.acquire(LockMode.EXCLUSIVE, wait)
 
     @abstractmethod
     def downgrade(self) -> None:

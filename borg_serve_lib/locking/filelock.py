@@ -62,14 +62,14 @@ class FileLock(RepositoryLock):
         claims: Claims,
     ) -> None:
         self.mode = LockMode.NONE
-        self._path = f"{repository}/lock"
+        self.path = f"{repository}/lock"
         self._lease = lease
         self._judge = judge
         self._clock = clock
         self._sleep = sleep
         self._reporter = _OncePerWait(reporter)
-        self._directory = LockDirectory(self._path, judge, self._reporter, claims)
-        self._roster = RosterFile(self._path, judge, self._reporter)
+        self._directory = LockDirectory(self.path, judge, self._reporter, claims)
+        self._roster = RosterFile(self.path, judge, self._reporter)
         self._waiting = WaitingWriters(repository, judge)
         self._leftovers = Leftovers(lease.files, judge)
         self._claims = claims
@@ -93,14 +93,9 @@ class FileLock(RepositoryLock):
             self._retreat(before)
             raise
 
-    def upgrade(self, wait: float | None) -> None:
-        if self.mode is LockMode.NONE:
-            raise NotLocked(self._path)
-        self.acquire(LockMode.EXCLUSIVE, wait)
-
     def downgrade(self) -> None:
         if self.mode is LockMode.NONE:
-            raise NotLocked(self._path)
+            raise NotLocked(self.path)
         if self.mode is LockMode.SHARED:
             return
         self._begin()
@@ -115,7 +110,7 @@ class FileLock(RepositoryLock):
             raise
         except LockFailed:
             if self.holds_exclusive():
-                self._claims.sign_off(self._path, self)
+                self._claims.sign_off(self.path, self)
             else:
                 self._settle(LockMode.SHARED)
             raise
@@ -168,10 +163,10 @@ class FileLock(RepositoryLock):
     def break_lock(self) -> None:
         try:
             self._roster.delete()
-            self._claims.sign_all_off(self._path)
+            self._claims.sign_all_off(self.path)
             self._directory.break_open()
         except OSError as error:
-            raise LockFailed(self._path, str(error)) from error
+            raise LockFailed(self.path, str(error)) from error
         self._leftovers.clear(frozenset())
         self._leftovers.forget_waiting()
 
@@ -255,26 +250,26 @@ class FileLock(RepositoryLock):
         """
         while True:
             if deadline.passed():
-                raise LockTimeout(self._path)
+                raise LockTimeout(self.path)
             deadline.pause(READERS_PAUSE)
             if not self._others_read():
                 return
 
     def _others_read(self) -> bool:
         shared = self._roster.load().shared
-        if self._lease.took_over or self._claims.has_entry(self._path):
+        if self._lease.took_over or self._claims.has_entry(self.path):
             shared -= {self._me}
-        return bool(shared or self._claims.readers(self._path) - {self})
+        return bool(shared or self._claims.readers(self.path) - {self})
 
     def _enroll(self, mode: LockMode) -> None:
         """Make the roster say that this lock is held as `mode`. The lock directory must be held."""
         self._dirty = True
-        (self._claims.sign_on if mode is LockMode.SHARED else self._claims.sign_off)(self._path, self)
-        shared = bool(self._claims.readers(self._path))
+        (self._claims.sign_on if mode is LockMode.SHARED else self._claims.sign_off)(self.path, self)
+        shared = bool(self._claims.readers(self.path))
         roster = self._roster.load().with_holder(self._me, shared=shared, exclusive=mode is LockMode.EXCLUSIVE)
         self._roster.store(roster)
         if not shared:
-            self._claims.entry_removed(self._path)
+            self._claims.entry_removed(self.path)
         if mode is not LockMode.NONE:
             self._leftovers.clear(roster.shared | roster.exclusive | {self._me})
 
@@ -287,7 +282,7 @@ class FileLock(RepositoryLock):
         self.mode = mode
         self._waiting.leave()
         if mode is not LockMode.SHARED:
-            self._claims.sign_off(self._path, self)
+            self._claims.sign_off(self.path, self)
         if mode is LockMode.NONE:
             self._lease.leave(self)
 

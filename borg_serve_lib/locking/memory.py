@@ -67,7 +67,7 @@ class MemoryLock(RepositoryLock):
         self, path: str, place: _Place, guard: threading.Lock, deadline: Callable[[float | None], Deadline]
     ) -> None:
         self.mode = LockMode.NONE
-        self._path = f"{path}/lock"
+        self.path = f"{path}/lock"
         self._place = place
         self._guard = guard
         self._deadline = deadline
@@ -88,20 +88,15 @@ class MemoryLock(RepositoryLock):
                 deadline.pause()
                 obstacle = self._try(mode)
 
-    def upgrade(self, wait: float | None) -> None:
-        if self.mode is LockMode.NONE:
-            raise NotLocked(self._path)
-        self.acquire(LockMode.EXCLUSIVE, wait)
-
     def downgrade(self) -> None:
         if self.mode is LockMode.NONE:
-            raise NotLocked(self._path)
+            raise NotLocked(self.path)
         with self._one_thread(), self._guard:
             if self.mode is LockMode.SHARED:
                 return
             if self._place.writer is not self:
                 self.mode = LockMode.NONE
-                raise (NotMyLock if self._place.writer else NotLocked)(f"{self._path}.exclusive")
+                raise (NotMyLock if self._place.writer else NotLocked)(f"{self.path}.exclusive")
             self._place.writer = None
             self._place.readers.add(self)
             self.mode = LockMode.SHARED
@@ -117,7 +112,7 @@ class MemoryLock(RepositoryLock):
             if mode is not LockMode.EXCLUSIVE:
                 return
             if self._place.writer is not self:
-                raise (NotMyLock if self._place.writer else NotLocked)(f"{self._path}.exclusive")
+                raise (NotMyLock if self._place.writer else NotLocked)(f"{self.path}.exclusive")
             self._place.writer = None
 
     def note(self, activity: str) -> None:
@@ -142,11 +137,11 @@ class MemoryLock(RepositoryLock):
         with self._guard:
             place = self._place
             if place.writer:
-                return f"{self._path}.exclusive"
+                return f"{self.path}.exclusive"
             if mode is LockMode.SHARED:
                 place.readers.add(self)
             elif place.readers - {self}:
-                return self._path
+                return self.path
             else:
                 place.readers.discard(self)
                 place.writer = self

@@ -21,6 +21,7 @@ import time
 from ..errors import UsageError
 from ..rpc.connection import Connection
 from ..values import Value
+from .linewriter import takes_a_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,13 +47,6 @@ _LOOK_EVERY = 0.5
 
 _ONE_KEYSTROKE = 0.02
 """Seconds within which interrupts count as one: a terminal's and the one a client passes on (spec: section 5.7)."""
-
-
-_PATIENCE = 10.0
-"""Seconds to wait for somebody who reads the log; after that lines are dropped until somebody does."""
-
-_ALWAYS_FITS = 4096
-"""Bytes that a pipe which can be written to takes at once (PIPE_BUF of Linux)."""
 
 
 class TimeLimits(Value):
@@ -105,11 +99,11 @@ def serve_stdio(
     try:
         _serve_and_close(connection, stdin, stdout, limits)
     except TimeIsUp as end:
-        if _takes_a_line(stderr):
+        if takes_a_line(stderr):
             connection.timed_out(str(end))
         return connection.exit_code or _TIMED_OUT
     except SessionEnded as end:
-        if _takes_a_line(stderr):
+        if takes_a_line(stderr):
             connection.interrupted(signal.Signals(end.signum).name)
         return SIGNALLED + end.signum
     except (_PeerGone, ClientVanished):
@@ -200,15 +194,6 @@ def _wait_for(descriptor: int, *, reading: bool) -> None:
     waiting = poll()
     waiting.register(descriptor, POLLIN if reading else POLLOUT)
     waiting.poll()
-
-
-def _takes_a_line(descriptor: int, patience: float = 0.0) -> bool:
-    """Return whether a line can be written, after at most `patience` seconds of waiting for somebody to read."""
-    from select import POLLOUT, poll
-
-    looking = poll()
-    looking.register(descriptor, POLLOUT)
-    return looking.poll(int(patience * 1000)) == [(descriptor, POLLOUT)]
 
 
 def _nobody_reads(descriptor: int) -> bool:
@@ -318,29 +303,3 @@ class _Signals:
         for signum, handler in self._found.items():
             if handler is not None:  # one that was not set from Python cannot be
                 signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal() returned
-
-
-class LineWriter:
-    """Writes log lines. A reader that is gone is nobody to tell; one that reads nothing cannot hold the server up."""
-
-    def __init__(self, descriptor: int, *, patience: float = _PATIENCE) -> None:
-        """`patience`: seconds to wait for the reader; once they were in vain, lines are dropped until it reads."""
-        self._descriptor = descriptor
-        self._patience = patience
-        self._dropping = False
-        self._torn = False
-
-    def __call__(self, line: bytes) -> None:
-        """Write a whole line, or drop what of it nobody reads."""
-        rest = memoryview(b"\n" + line if self._torn else line)
-        while rest:
-            if not _takes_a_line(self._descriptor, 0 if self._dropping else self._patience):
-                self._dropping = True
-                return
-            try:
-                rest = rest[os.write(self._descriptor, rest[:_ALWAYS_FITS]) :]
-            except BlockingIOError:
-                continue
-            except OSError:
-                return
-            self._dropping, self._torn = False, bool(rest)

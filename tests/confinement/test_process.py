@@ -91,10 +91,18 @@ def test_neither_the_current_directory_nor_the_scripts_is_opened(
     here.mkdir()
     monkeypatch.chdir(here)
     monkeypatch.setattr(sys, "argv", [str(script / "borg-serve")])
-    monkeypatch.setattr(sys, "path", ["", str(here), str(script), str(tmp_path / "modules"), *sys.path])
+    monkeypatch.setattr(sys, "path", [str(script), "", str(here), str(tmp_path / "modules"), *sys.path])
     files = interpreter_files(not_above=())
     assert str(tmp_path / "modules") in files
     assert not {"", str(here), str(script)}.intersection(files)
+
+
+def test_the_modules_beside_one_that_was_started_by_its_name_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "modules" / "borg_serve_cli.py")])
+    monkeypatch.setattr(sys, "path", [os.getcwd(), str(tmp_path / "modules"), *sys.path])
+    assert str(tmp_path / "modules") in interpreter_files(not_above=())
 
 
 def test_nothing_above_a_tree_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

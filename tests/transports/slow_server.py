@@ -12,7 +12,8 @@ import time
 from typing import Any
 
 from borg_serve_lib.rpc.connection import Connection
-from borg_serve_lib.transports.stdio import LineWriter, serve_stdio
+from borg_serve_lib.transports.linewriter import LineWriter
+from borg_serve_lib.transports.stdio import serve_stdio
 from borg_serve_lib.wire.loglines import ClientLog
 
 from ..rpc.support import FakeRepository, Host
