@@ -17,6 +17,21 @@ from .waiting import Deadline
 
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
+_LONGEST_NAME = 200  # bytes, of a holder in the name of a directory; file systems allow 255 in all
+
+
+def prepared_name(lock_name: str) -> str:
+    """Return a new name for the directory that a holder prepares: `<path of the lock directory>.<this>.tmp`.
+
+    It tells whose it is, since nothing else does when its maker dies before its file is in it.
+    """
+    letters = "".join(_LETTERS[byte % len(_LETTERS)] for byte in os.urandom(8))
+    return f"{lock_name}.{letters}" if len(os.fsencode(lock_name)) <= _LONGEST_NAME else letters
+
+
+def maker_of(name: str) -> Holder | None:
+    """Return who made a directory of that `prepared_name`, None if it does not tell: native borg's do not."""
+    return parse_lock_name(name.rpartition(".")[0])
 
 
 class LockDirectory:
@@ -39,6 +54,8 @@ class LockDirectory:
         Raises LockTimeout, LockFailed; nothing of ours is left then, nor after any other exception.
         """
         self._name = holder.lock_name
+        if "/" in self._name or "\0" in self._name:
+            raise LockFailed(self.path, f"a host id with a slash or NUL cannot be part of a file name: {self._name}")
         first = True
         try:
             while not self._try_to_take(first):
@@ -152,7 +169,7 @@ class LockDirectory:
         return bool(names) and self._name not in names
 
     def _move_in(self) -> bool:
-        self._temp = f"{self.path}.{''.join(_LETTERS[byte % len(_LETTERS)] for byte in os.urandom(8))}.tmp"
+        self._temp = f"{self.path}.{prepared_name(self._name)}.tmp"
         try:
             self._prepare()
             self._moving = True
@@ -169,17 +186,15 @@ class LockDirectory:
         return True
 
     def _prepare(self) -> None:
-        if "/" in self._name:
-            raise LockFailed(self.path, f"a host id with a slash cannot be part of a file name: {self._name}")
         try:
             os.mkdir(self._temp, 0o700)
             os.close(os.open(f"{self._temp}/{self._name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise LockFailed(self.path, str(error)) from error
 
     def _discard_temp(self) -> None:
         if self._temp:
-            with suppress(OSError, ValueError):
+            with suppress(OSError):
                 os.unlink(f"{self._temp}/{self._name}")
             with suppress(OSError):
                 os.rmdir(self._temp)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from .directory import maker_of
 from .identity import parse_lock_name
 from .leasefiles import LEASE_PREFIX, OBTAINABLE, LeaseFiles
 from .owner import Verdict
@@ -12,6 +13,8 @@ from .precedence import WAITING_PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .identity import Holder
     from .judge import Judge
 
@@ -30,9 +33,10 @@ class Leftovers:
         names = self._names()
         for name in names:
             if name.startswith(_PREPARED[0]) and name.endswith(_PREPARED[1]):
-                self._clear_prepared(f"{self._files.repository}/{name}")
+                self._clear_prepared(f"{self._files.repository}/{name}", name[len(_PREPARED[0]) : -len(_PREPARED[1])])
             elif name.startswith(WAITING_PREFIX):
-                self._clear_file(self._files.repository, name, name[len(WAITING_PREFIX) :])
+                holder = parse_lock_name(name[len(WAITING_PREFIX) :])
+                self._if_dead(holder, os.unlink, f"{self._files.repository}/{name}")
         # Last, because they prove that the others can go.
         for name in names:
             holder = parse_lock_name(name[len(LEASE_PREFIX) :]) if name.startswith(LEASE_PREFIX) else None
@@ -55,15 +59,18 @@ class Leftovers:
         except OSError:
             return []
 
-    def _clear_prepared(self, path: str) -> None:
+    def _clear_prepared(self, path: str, name: str) -> None:
         with suppress(OSError):
-            for name in os.listdir(path):
-                self._clear_file(path, name, name)
+            lock_names = os.listdir(path)
+            for lock_name in lock_names:
+                self._if_dead(parse_lock_name(lock_name), os.unlink, f"{path}/{lock_name}")
+            if lock_names:
                 os.rmdir(path)
+            else:
+                self._if_dead(maker_of(name), os.rmdir, path)
 
-    def _clear_file(self, directory: str, name: str, lock_name: str) -> None:
-        holder = parse_lock_name(lock_name)
+    def _if_dead(self, holder: Holder | None, remove: Callable[[str], None], path: str) -> None:
         if holder is not None:
             with suppress(OSError), self._judge.certify(holder) as verdict:
                 if verdict is Verdict.DEAD:
-                    os.unlink(f"{directory}/{name}")
+                    remove(path)
