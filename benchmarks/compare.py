@@ -7,81 +7,92 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from .scenarios import SCENARIOS, Scenario, fresh_copy, prepare
-from .serving import Cost, median, serve
+import attrs
 
-HEADER = ("scenario", "borg wall", "ours wall", "borg cpu", "ours cpu", "borg MB", "ours MB", "wall", "cpu", "mem")
+from .scenarios import BASES, SCENARIOS, Scenario, fresh_copy, prepare
+from .serving import Cost, serve, typical
+from .tables import save_table, table
+
+HEADER = ("scenario", "borg wall", "ours wall", "borg cpu", "ours cpu", "borg MB", "ours MB", "wall", "cpu", "memory")
+MADE_BY_US = ("many",)
+"""Prepared repositories of which native borg would need minutes."""
 
 
-def measure(scenario: Scenario, commands: dict[str, str], base: Path | None, work: Path, runs: int) -> dict[str, Cost]:
+def measure(
+    scenario: Scenario, commands: Mapping[str, str], base: Path | None, work: Path, runs: int
+) -> dict[str, Cost]:
     repository, requests = work / "repository", work / "requests"
+    fresh_copy(base, repository)
     scenario.write(requests, repository)
     costs: dict[str, list[Cost]] = {name: [] for name in commands}
-    for _ in range(runs):
+    for _ in range(min(runs, scenario.most_runs)):
         for name, command in commands.items():
-            fresh_copy(base, repository)
+            if scenario.rewrites:
+                fresh_copy(base, repository)
             costs[name].append(serve(command, requests))
     requests.unlink()
+    fresh_copy(None, repository)
     return {name: typical(taken) for name, taken in costs.items()}
 
 
-def typical(costs: list[Cost]) -> Cost:
-    return Cost(
-        median(cost.wall for cost in costs),
-        median(cost.cpu for cost in costs),
-        int(median(cost.memory for cost in costs)),
-    )
+def net(cost: Cost, start: Cost) -> Cost:
+    """Return `cost` without the time that starting takes."""
+    return attrs.evolve(cost, wall=max(cost.wall - start.wall, 1e-6), cpu=max(cost.cpu - start.cpu, 1e-6))
 
 
-def row(scenario: Scenario, costs: dict[str, Cost], start: dict[str, Cost]) -> tuple[str, ...]:
-    borg, ours = costs["borg"], costs["ours"]
-    if scenario.net and start:
-        borg, ours = (
-            Cost(max(cost.wall - begun.wall, 1e-6), max(cost.cpu - begun.cpu, 1e-6), cost.memory)
-            for cost, begun in ((borg, start["borg"]), (ours, start["ours"]))
-        )
-    ratios = {"wall": borg.wall / ours.wall, "cpu": borg.cpu / ours.cpu}
-    shown = {
-        figure: f"{ratio:.1f}" + (f" ({scenario.target:g})" if figure == scenario.figure else "")
+def row(scenario: Scenario, borg: Cost, ours: Cost) -> Sequence[str]:
+    ratios = {"wall": borg.wall / ours.wall, "cpu": borg.cpu / ours.cpu, "memory": borg.memory / ours.memory}
+    shown = (
+        f"**{ratio:.1f}** ({scenario.targets[figure]:g})" if figure in scenario.targets else f"{ratio:.1f}"
         for figure, ratio in ratios.items()
-    }
+    )
     return (
         scenario.name,
-        f"{borg.wall:.3f}",
-        f"{ours.wall:.3f}",
-        f"{borg.cpu:.3f}",
-        f"{ours.cpu:.3f}",
-        f"{borg.memory / 1e6:.0f}",
-        f"{ours.memory / 1e6:.0f}",
-        shown["wall"],
-        shown["cpu"],
-        f"{borg.memory / ours.memory:.1f}",
+        *(f"{seconds:.3f}" for seconds in (borg.wall, ours.wall, borg.cpu, ours.cpu)),
+        *(f"{cost.memory / 1e6:.0f}" for cost in (borg, ours)),
+        *shown,
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--borg", required=True, help="command line of native borg serve")
     parser.add_argument("--ours", required=True, help="command line of our server")
     parser.add_argument("--runs", type=int, default=3, help="runs of each, in turn")
-    parser.add_argument("--directory", default="/dev/shm", help="where the repositories lie; a tmpfs shows CPU costs")
+    parser.add_argument("--memory", default="/dev/shm", help="a directory in memory: shows the cost of computing")
+    parser.add_argument("--disk", help="a directory on a disk")
     parser.add_argument("--only", default="", help="only scenarios whose name contains this")
+    parser.add_argument("--save", type=Path, help="a Markdown file whose table is to be replaced")
     options = parser.parse_args()
     commands = {"borg": options.borg, "ours": options.ours}
-    chosen = [scenario for scenario in SCENARIOS if options.only in scenario.name or not scenario.net]
-    with tempfile.TemporaryDirectory(dir=options.directory) as temporary:
-        work = Path(temporary)
+    chosen = [scenario for scenario in SCENARIOS if options.only in scenario.name or scenario is SCENARIOS[0]]
+    rows: list[Sequence[str]] = []
+    with ExitStack() as stack:
+        memory, disk = (
+            Path(stack.enter_context(tempfile.TemporaryDirectory(dir=directory)))
+            for directory in (options.memory, options.disk)
+        )
+        needed = {scenario.base for scenario in chosen}
         bases = {
-            name: prepare(name, work, options.borg) for name in {scenario.base for scenario in chosen if scenario.base}
+            name: prepare(name, memory, options.ours if name in MADE_BY_US else options.borg)
+            for name in BASES
+            if name in needed
         }
-        print("| " + " | ".join(HEADER) + " |\n|" + "---|" * len(HEADER), flush=True)
         start: dict[str, Cost] = {}
         for scenario in chosen:
-            costs = measure(scenario, commands, bases.get(scenario.base or ""), work, options.runs)
+            place = disk if scenario.on_disk else memory
+            costs = measure(scenario, commands, bases.get(scenario.base or ""), place, options.runs)
             start = start or costs
-            print("| " + " | ".join(row(scenario, costs, start)) + " |", flush=True)
+            if scenario.net:
+                costs = {name: net(cost, start[name]) for name, cost in costs.items()}
+            rows.append(row(scenario, costs["borg"], costs["ours"]))
+            print(*table(HEADER, rows[-1:])[0 if len(rows) == 1 else 2 :], sep="\n", flush=True)
+    if options.save:
+        save_table(options.save, "requests", table(HEADER, rows))
 
 
 if __name__ == "__main__":

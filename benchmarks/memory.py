@@ -8,7 +8,6 @@ The repository is made by the server itself, with segments as large as borg make
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import tempfile
 from collections.abc import Callable
 from itertools import islice
@@ -33,18 +32,9 @@ def make(server: str, repository: Path, requests: Path, size: int, object_size: 
             session.commit()
 
     for begin in range(0, count, step):
-        in_a_child(write, begin)
+        write(begin)
         serve(server, requests)
     return count
-
-
-def in_a_child(work: Callable[..., None], *arguments: object) -> None:
-    """Do work in a process of its own: what a process has had counts as its children's peak, too, on Linux."""
-    process = multiprocessing.get_context("fork").Process(target=work, args=arguments)
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise SystemExit("the requests could not be written")
 
 
 def tasks(count: int) -> dict[str, Callable[[Requests], None]]:
@@ -65,11 +55,6 @@ def tasks(count: int) -> dict[str, Callable[[Requests], None]]:
     }
 
 
-def write(task: Callable[[Requests], None], requests: Path, repository: Path) -> None:
-    with Requests(requests, repository) as session:
-        task(session)
-
-
 def measure(server: str, size: int, object_size: int, directory: Path | None = None) -> dict[str, int]:
     """Return the peak memory in bytes of a server doing each of the tasks."""
     peaks: dict[str, int] = {}
@@ -80,7 +65,8 @@ def measure(server: str, size: int, object_size: int, directory: Path | None = N
             if name == "replay":
                 for file in repository.glob("index.*"):
                     file.unlink()
-            in_a_child(write, task, requests, repository)
+            with Requests(requests, repository) as session:
+                task(session)
             peaks[name] = serve(server, requests).memory
     return peaks
 

@@ -20,22 +20,18 @@ from pathlib import Path
 
 import msgpack
 
-from .serving import Cost, Requests, median, serve
+from .serving import Cost, Requests, environment_of_servers, serve, typical
 
 SERVERS = ("borg serve", "borg serve, no self test", "ours")
 HEADER = ("server", "answer, ms", "CPU, ms", "memory, MB", "answer / ours", "CPU / ours", "memory / ours")
 NO_SELF_TEST = {"BORG_SELFTEST": "disabled"}
-IGNORED = ("PYTHONDONTWRITEBYTECODE", "BORG_SELFTEST")
-"""Variables of the caller that would change what is measured."""
 
 
 def start(command: str, requests: bytes, environment: Mapping[str, str]) -> Cost:
     """Start a server, send `requests`, wait for two answers, let it end."""
-    env = {name: value for name, value in os.environ.items() if name not in IGNORED}
+    env = environment_of_servers(environment)
     begun = time.perf_counter()
-    process = subprocess.Popen(
-        shlex.split(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**env, **environment}
-    )
+    process = subprocess.Popen(shlex.split(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(requests)
@@ -90,14 +86,6 @@ def main() -> None:
                 if turn:  # the first one writes byte code and warms the disk's cache
                     costs[name].append(cost)
     show({name: typical(taken) for name, taken in costs.items()})
-
-
-def typical(costs: list[Cost]) -> Cost:
-    return Cost(
-        median(cost.wall for cost in costs),
-        median(cost.cpu for cost in costs),
-        int(median(cost.memory for cost in costs)),
-    )
 
 
 def show(costs: Mapping[str, Cost]) -> None:
