@@ -6,6 +6,7 @@ Source: spec, repository-format.md section 17.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import attrs
@@ -169,24 +170,27 @@ class Check:
             self.found("Index object count mismatch.")
             self.found(f"committed index: {len(committed)} objects")
             self.found(f"rebuilt index:   {len(self.rebuilt)} objects")
-        self._find_missing_segments(committed)
-        for difference in _differences(committed, self.rebuilt):
+        objects = Counter(segment for _, segment, _ in committed.items())
+        self._find_missing_segments(objects)
+        for difference in _differences(committed, objects.total(), self.rebuilt):
             self.found(difference)
 
-    def _find_missing_segments(self, committed: ObjectIndex) -> None:
-        objects: dict[int, int] = {}
-        for _, segment, _ in committed.items():
-            objects[segment] = objects.get(segment, 0) + 1
+    def _find_missing_segments(self, objects: Counter[int]) -> None:
         for segment, count in sorted(objects.items()):
             if not self._files.log.size(segment):
                 self.found(f"Segment file {self._file_name(segment)} is missing, and with it {count} object(s)")
 
 
-def _differences(committed: ObjectIndex, rebuilt: ObjectIndex) -> Iterator[str]:
+def _differences(committed: ObjectIndex, objects: int, rebuilt: ObjectIndex) -> Iterator[str]:
+    """`objects`: how many `committed` has."""
+    common = 0
     for object_id, segment, offset in rebuilt.items():
         other = committed.get(object_id)
+        common += other is not None
         if other != (segment, offset):
             yield _difference(object_id, (segment, offset), other)
+    if common == objects:
+        return
     for object_id, segment, offset in committed.items():
         if rebuilt.get(object_id) is None:
             yield _difference(object_id, None, (segment, offset))

@@ -73,14 +73,15 @@ class ObjectIndex:
             return self._changes[object_id]
         return self._table.get(object_id)
 
-    def set(self, object_id: bytes, location: Location) -> None:
-        """Record the location of an object, new or moved."""
-        if self.in_memory:
-            self._table.set(object_id, *location)
-            return
-        if self.get(object_id) is None:
+    def set(self, object_id: bytes, location: Location) -> Location | None:
+        """Record the location of an object, new or moved; return where it was."""
+        if self._reader is None:
+            return self._table.set(object_id, *location)
+        old = self.get(object_id)
+        if old is None:
             self._length += 1
         self._changes[object_id] = location
+        return old
 
     def remove(self, object_id: bytes) -> None:
         """Forget an object that is in the index."""
@@ -116,11 +117,13 @@ class ObjectIndex:
                 yield object_id
 
     def items(self) -> Iterator[tuple[bytes, int, int]]:
-        """Yield (object id, segment, offset) of all objects."""
-        for object_id in self.ids():
-            location = self.get(object_id)
-            if location is not None:
-                yield object_id, *location
+        """Yield (object id, segment, offset) of all objects, in any order."""
+        changes = self._changes
+        if not changes:
+            return self._table.items()
+        unchanged = (item for item in self._table.items() if item[0] not in changes)
+        changed = ((object_id, *location) for object_id, location in changes.items() if location is not None)
+        return chain(unchanged, changed)
 
     def verify(self) -> None:
         """Make sure once that the file under the index is what was written. Raises FileIntegrityError, StorageError."""

@@ -72,20 +72,22 @@ def apply_segment(
     """Take the entries (tag, object id, offset, size) of one segment into account, in their order."""
     hints = state.hints
     hints.segments[segment] = 0
+    puts = put_bytes = 0
     for tag, object_id, offset, size in entries:
         if tag == PUT:
-            old = index.get(object_id)
+            old = index.set(object_id, (segment, offset))
             if old is not None:
                 # The old entry may lie in a segment that is gone; borg takes the size of the new one, and so do we.
                 state.put_superseded(object_id, old[0], size)
-            index.set(object_id, (segment, offset))
-            state.put_logged(segment)
-            hints.storage_quota_use += size
+            puts += 1
+            put_bytes += size
         elif tag == DELETE:
             old = index.get(object_id)
             if old is not None:
                 index.remove(object_id)
                 _supersede_deleted(object_id, old, log, state)
+    hints.storage_quota_use += put_bytes
+    hints.segments[segment] += puts
     if hints.segments[segment] == 0:
         hints.compact[segment] = log.size(segment)
 

@@ -74,7 +74,10 @@ class Repository:
         self._monotonic = monotonic
         self._closed = False
         self._log = SegmentLog(
-            storage, segments_per_dir=config.segments_per_dir, max_segment_size=config.max_segment_size
+            storage,
+            segments_per_dir=config.segments_per_dir,
+            max_segment_size=config.max_segment_size,
+            clock=monotonic,
         )
         self._access = WriteAccess(
             lock if request.locking else None, upgrades=request.exclusive is None, wait=request.lock_wait
@@ -121,6 +124,11 @@ class Repository:
             if location is not None:
                 return self._log.read_put(object_id, *location)
         raise self._not_found(object_id)
+
+    @property
+    def reads_slowly(self) -> bool:
+        """Whether the object got last had to come from the disk: then it pays to announce the next ones."""
+        return self._log.reads_slowly
 
     def announce(self, object_ids: Iterable[bytes]) -> None:
         """Let the system read ahead for objects that will be asked for soon. Never fails."""

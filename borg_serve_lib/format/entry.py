@@ -32,7 +32,7 @@ __all__ = [
     "delete_entry",
     "place",
     "put_data",
-    "put_entry_size",
+    "put_head",
     "put_header",
 ]
 
@@ -93,33 +93,31 @@ def check_entry_size(size: int, least: int, segment: int, offset: int) -> None:
         raise IntegrityError(f"Invalid segment entry size {size} - too small {place(segment, offset)}")
 
 
-def put_entry_size(head: Buffer, object_id: bytes, segment: int, offset: int) -> int:
-    """Return the size in bytes of the PUT that begins with `head` (41 bytes or more). Its CRC is not looked at.
+def put_head(head: bytes, object_id: bytes, segment: int, offset: int) -> tuple[int, int]:
+    """Return (CRC, size of the entry in bytes) of the PUT that begins with `head` (41 bytes or more).
 
     Raises IntegrityError when it is no PUT of this object. Source: spec, section 4.3, point read.
     """
-    _check_head(head, segment, offset)
-    _, size, tag = HEADER.unpack_from(head)
-    check_entry_size(size, PUT_HEADER_SIZE, segment, offset)
-    if tag != PUT:
-        raise IntegrityError(f"Invalid segment entry header, did not get acceptable tag {place(segment, offset)}")
-    if head[HEADER_SIZE:PUT_HEADER_SIZE] != object_id:
-        raise IntegrityError(f"Invalid segment entry header, is not for wanted id {place(segment, offset)}")
-    return int(size)
-
-
-def _check_head(head: Buffer, segment: int, offset: int) -> None:
     if len(head) < PUT_HEADER_SIZE:
         raise IntegrityError(
             f"Invalid segment entry header {place(segment, offset)}: "
             f"unpack requires a buffer of {PUT_HEADER_SIZE} bytes"
         )
+    crc, size, tag = HEADER.unpack_from(head)
+    if not PUT_HEADER_SIZE <= size <= MAX_ENTRY_SIZE:
+        check_entry_size(size, PUT_HEADER_SIZE, segment, offset)
+    if tag != PUT:
+        raise IntegrityError(f"Invalid segment entry header, did not get acceptable tag {place(segment, offset)}")
+    if head[HEADER_SIZE:PUT_HEADER_SIZE] != object_id:
+        raise IntegrityError(f"Invalid segment entry header, is not for wanted id {place(segment, offset)}")
+    return crc, size
 
 
-def put_data(entry: Buffer, segment: int, offset: int) -> memoryview:
-    """Return the data of a PUT whose head was checked, after checking length and CRC. Raises IntegrityError."""
-    _check_head(entry, segment, offset)
-    crc, size, _ = HEADER.unpack_from(entry)
+def put_data(entry: bytes, crc: int, size: int, segment: int, offset: int) -> memoryview:
+    """Return the data of the PUT at the beginning of `entry`, of which `put_head` says `crc` and `size`.
+
+    Raises IntegrityError if it is cut short or its CRC is another one.
+    """
     if len(entry) < size:
         expected, got = size - PUT_HEADER_SIZE, len(entry) - PUT_HEADER_SIZE
         raise IntegrityError(

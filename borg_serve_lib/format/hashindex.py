@@ -6,12 +6,12 @@ probing. Source: spec, repository-format.md section 5.
 
 from __future__ import annotations
 
-from itertools import chain, islice
+from itertools import islice
 from struct import Struct
 
 from ..errors import FileIntegrityError, IntegrityError, InvalidArgument, UnknownMarker, WrongState
 from ..limits import ID_SIZE, MAX_SEGMENT_NUMBER
-from . import hashsizes
+from . import hashscan, hashsizes
 from .hashlayout import (
     BUCKET,
     BUCKET_SIZE,
@@ -39,8 +39,10 @@ _MAX_OFFSET: Final = 2**32 - 1
 _ENTRIES: Final = Struct("<i")
 _ENTRIES_AT: Final = len(MAGIC)
 _SEGMENT: Final = Struct("<I")
-_CHUNK_BUCKETS: Final = 4096
-_CHUNK: Final = _CHUNK_BUCKETS * BUCKET_SIZE
+_PART: Final = 4096
+"""Entries laid out at once."""
+
+_NOT_COUNTED: Final = -1
 
 
 class IndexTable:
@@ -55,14 +57,19 @@ class IndexTable:
     buckets: int
     relocated: bool
 
-    def __init__(self, view: memoryview, *, entries: int, empty: int | None, writable: bool) -> None:
-        """Use a valid table. `empty`: the number of EMPTY buckets, None if not counted. See `new`, `load`."""
-        self.view = view
-        self.buckets = (len(view) - HEADER_SIZE) // BUCKET_SIZE
+    def __init__(self, view: memoryview, *, entries: int, empty: int, writable: bool) -> None:
+        """Use a valid table. `empty`: the number of EMPTY buckets, or _NOT_COUNTED. See `new`, `load`."""
+        self._use(view)
         self.relocated = False
         self._entries = entries
         self._empty = empty
         self._writable = writable
+
+    def _use(self, view: memoryview) -> None:
+        self.view = view
+        self.buckets = (len(view) - HEADER_SIZE) // BUCKET_SIZE
+        self._least_empty = hashsizes.least_empty(self.buckets)
+        self._most_entries = hashsizes.upper_limit(self.buckets)
 
     @classmethod
     def new(cls, entries: int = 0) -> IndexTable:
@@ -79,7 +86,7 @@ class IndexTable:
         layout = Layout(hashsizes.size_for(expected))
         iterator = iter(items)
         at_most = 0
-        while part := list(islice(iterator, _CHUNK_BUCKETS)):
+        while part := list(islice(iterator, _PART)):
             for item in part:
                 _check_entry(*item)
             at_most += len(part)
@@ -98,7 +105,7 @@ class IndexTable:
         """
         if writable and view.readonly:
             raise WrongState("the index is to be changed but its memory is read-only")
-        return cls(view, entries=_check_header(view), empty=None, writable=writable)
+        return cls(view, entries=_check_header(view), empty=_NOT_COUNTED, writable=writable)
 
     @classmethod
     def _from_layout(cls, layout: Layout) -> IndexTable:
@@ -121,19 +128,17 @@ class IndexTable:
         """Return (segment, offset) of an object, or None. Changes nothing."""
         if len(object_id) != ID_SIZE:
             return None
-        view = self.view
+        # Most ids are settled by the bucket that is their home.
         home = HEADER_SIZE + HASH.unpack_from(object_id)[0] % self.buckets * BUCKET_SIZE
-        for key, segment, offset in BUCKET.iter_unpack(view[home:]):
-            if key == object_id and segment < DELETED:
-                return segment, offset
-            if segment == EMPTY:
+        key, segment, offset = BUCKET.unpack_from(self.view, home)
+        if segment == EMPTY:
+            return None
+        if key != object_id or segment == DELETED:
+            found = self._probe(object_id)[0]
+            if found == NOWHERE:
                 return None
-        for key, segment, offset in BUCKET.iter_unpack(view[HEADER_SIZE:home]):
-            if key == object_id and segment < DELETED:
-                return segment, offset
-            if segment == EMPTY:
-                return None
-        return None
+            _, segment, offset = BUCKET.unpack_from(self.view, found)
+        return segment, offset
 
     def ids(self, after: bytes | None = None) -> Iterator[bytes]:
         """Yield the object ids in bucket order, all or those behind the id `after`; good until the next change.
@@ -146,34 +151,50 @@ class IndexTable:
             if found == NOWHERE:
                 raise UnknownMarker("marker not found")
             start = found + BUCKET_SIZE
-        return chain.from_iterable(map(_ids_of, _chunks(self.view, start)))
+        return hashscan.ids(self.view, start)
 
     def items(self) -> Iterator[tuple[bytes, int, int]]:
         """Yield (object id, segment, offset) in bucket order; good until the next change."""
-        return chain.from_iterable(map(_items_of, _chunks(self.view, HEADER_SIZE)))
+        return hashscan.items(self.view)
 
     def count_entries(self) -> int:
         """Return how many buckets hold an object: what the header should say."""
-        return self.buckets - _count_marked(self.view, with_deleted=True)
+        return hashscan.count_objects(self.view)
 
     # --- changing
 
-    def set(self, object_id: bytes, segment: int, offset: int) -> None:
-        """Record where an object is, new or moved.
+    def set(self, object_id: bytes, segment: int, offset: int) -> tuple[int, int] | None:
+        """Record where an object is, new or moved; return where it was.
 
         Raises IntegrityError for a location no index can hold, InvalidArgument, WrongState.
         """
         self._demand_writable()
         _check_entry(object_id, segment, offset)
+        home = HEADER_SIZE + HASH.unpack_from(object_id)[0] % self.buckets * BUCKET_SIZE
+        key, before, old_offset = BUCKET.unpack_from(self.view, home)
+        if before == EMPTY and self._empty > self._least_empty and self._entries <= self._most_entries:
+            self._empty -= 1
+            self._write_entries(self._entries + 1)
+        elif key != object_id or before >= DELETED:
+            return self._set_elsewhere(object_id, segment, offset)
+        BUCKET.pack_into(self.view, home, object_id, segment, offset)
+        return None if before == EMPTY else (before, old_offset)
+
+    def _set_elsewhere(self, object_id: bytes, segment: int, offset: int) -> tuple[int, int] | None:
+        """Set an object that cannot simply be put into the bucket that is its home."""
         found, free = self._settle(object_id)
         while found == NOWHERE and (capacity := self._rebuild_due(free)):
             self._rebuild(capacity)
             found, free = self._probe(object_id)  # a damaged table may have hidden it
+        before = None
         if found == NOWHERE:
             self._empty -= _SEGMENT.unpack_from(self.view, free + ID_SIZE)[0] == EMPTY
             self._write_entries(self._entries + 1)
             found = free
+        else:
+            before = BUCKET.unpack_from(self.view, found)[1:]
         BUCKET.pack_into(self.view, found, object_id, segment, offset)
+        return before
 
     def remove(self, object_id: bytes) -> bool:
         """Forget an object; return whether it was there. Raises WrongState."""
@@ -232,15 +253,15 @@ class IndexTable:
 
         Source: spec, section 5.3.
         """
-        if self._empty is None:
-            self._empty = _count_marked(self.view, with_deleted=False)
-            if self._empty < hashsizes.least_empty(self.buckets):
+        if self._empty == _NOT_COUNTED:
+            self._empty = hashscan.count_empty(self.view)
+            if self._empty < self._least_empty:
                 return self.buckets
         # A header that says too little may hide that there is no room at all.
-        if free == NOWHERE or self._entries > hashsizes.upper_limit(self.buckets):
+        if free == NOWHERE or self._entries > self._most_entries:
             return hashsizes.next_size(self.buckets, 1)
         uses_empty = _SEGMENT.unpack_from(self.view, free + ID_SIZE)[0] == EMPTY
-        if uses_empty and self._empty <= hashsizes.least_empty(self.buckets) and self.buckets < SIZES[-1]:
+        if uses_empty and self._empty <= self._least_empty and self.buckets < SIZES[-1]:
             return self.buckets
         return 0
 
@@ -251,8 +272,7 @@ class IndexTable:
         layout.add(raw_items(self.view))
         self._entries = layout.finish()
         self._empty = layout.buckets - self._entries
-        self.buckets = layout.buckets
-        self.view = memoryview(layout.table)
+        self._use(memoryview(layout.table))
         self.relocated = True
 
 
@@ -280,33 +300,3 @@ def _check_entry(object_id: bytes, segment: int, offset: int) -> None:
         raise InvalidArgument(f"an object id has {ID_SIZE} bytes, not {len(object_id)}")
     if not (0 <= segment <= MAX_SEGMENT_NUMBER and 0 <= offset <= _MAX_OFFSET):
         raise IntegrityError(f"segment {segment}, offset {offset} is nothing an index can hold")
-
-
-def _chunks(view: memoryview, start: int) -> Iterator[memoryview]:
-    """Yield the buckets from `start` on, many at a time."""
-    for position in range(start, len(view), _CHUNK):
-        yield view[position : position + _CHUNK]
-
-
-def _ids_of(chunk: memoryview) -> list[bytes]:
-    return [key for key, segment, _ in BUCKET.iter_unpack(chunk) if segment < DELETED]
-
-
-def _items_of(chunk: memoryview) -> list[tuple[bytes, int, int]]:
-    return [item for item in BUCKET.iter_unpack(chunk) if item[1] < DELETED]
-
-
-def _count_marked(view: memoryview, *, with_deleted: bool) -> int:
-    """Count the EMPTY buckets, with the DELETED ones if wanted.
-
-    The four bytes of the segment field are taken as four columns, each one large number: bytes that are ff in all four
-    columns are the buckets looked for. That takes 5 to 10 ns for a bucket; unpacking takes ten times as long.
-    """
-    total = 0
-    for chunk in map(bytes, _chunks(view, HEADER_SIZE)):
-        count = len(chunk) // BUCKET_SIZE
-        low, *others = (int.from_bytes(chunk[ID_SIZE + byte :: BUCKET_SIZE], "little") for byte in range(4))
-        if with_deleted:
-            low |= int.from_bytes(b"\x01" * count, "little")
-        total += (low & others[0] & others[1] & others[2]).to_bytes(count, "little").count(0xFF)
-    return total

@@ -52,13 +52,15 @@ class _Window:
         self._length = length
         self.begin = 0
         self.data = b""
+        self.view = _NO_DATA
 
     def load(self, offset: int, least: int) -> None:
         """Read on from `offset`: at least `least` bytes, if the file has them."""
         kept = self.data[offset - self.begin :] if self.begin <= offset < self.begin + len(self.data) else b""
-        self.data = b""  # not beside the next one in memory: an entry can be large
+        self.data, self.view = b"", _NO_DATA  # not beside the next one in memory: an entry can be large
         wanted = max(self._length, least) - len(kept)
         self.data = kept + self._source.read_at(offset + len(kept), wanted)
+        self.view = memoryview(self.data)
         self.begin = offset
 
 
@@ -93,12 +95,12 @@ def entries(
             index = 0
             if len(part.data) < size:
                 raise _cut_short(size, len(part.data), segment, offset)
-        view = memoryview(part.data)[index : index + size]
-        if crc32(view[4:]) != crc:
+        if crc32(part.view[index + 4 : index + size]) != crc:
             raise IntegrityError(f"Segment entry checksum mismatch {place(segment, offset)}")
-        object_id = _object_id(tag, size, view, segment, offset)
-        data = view[PUT_HEADER_SIZE:] if with_data else _NO_DATA
-        del view
+        object_id = part.data[index + HEADER_SIZE : index + PUT_HEADER_SIZE]
+        if tag >= COMMIT or size < PUT_HEADER_SIZE:
+            object_id = _no_object_id(tag, segment, offset)
+        data = part.view[index + PUT_HEADER_SIZE : index + size] if with_data else _NO_DATA
         yield tag, object_id, offset, size, data
         del data
         offset += size
@@ -128,8 +130,10 @@ def headers(
         check_entry_size(size, HEADER_SIZE, segment, offset)
         if offset + size > file_size:
             raise _cut_short(size, file_size - offset, segment, offset)
-        view = memoryview(part.data)[index : index + min(size, PUT_HEADER_SIZE)]
-        yield tag, _object_id(tag, size, view, segment, offset), offset, size
+        object_id = part.data[index + HEADER_SIZE : index + PUT_HEADER_SIZE]
+        if tag >= COMMIT or size < PUT_HEADER_SIZE:
+            object_id = _no_object_id(tag, segment, offset)
+        yield tag, object_id, offset, size
         offset += size
 
 
@@ -152,11 +156,10 @@ def _cut_short(size: int, present: int, segment: int, offset: int) -> IntegrityE
     )
 
 
-def _object_id(tag: int, size: int, entry: memoryview, segment: int, offset: int) -> bytes:
+def _no_object_id(tag: int, segment: int, offset: int) -> bytes:
+    """Return the id of a COMMIT. Raises IntegrityError: any other entry should have one of its own."""
     if tag < COMMIT:
-        if size < PUT_HEADER_SIZE:
-            raise IntegrityError(f"Segment entry key short read {place(segment, offset)}")
-        return bytes(entry[HEADER_SIZE:PUT_HEADER_SIZE])
+        raise IntegrityError(f"Segment entry key short read {place(segment, offset)}")
     if tag > COMMIT:
         raise IntegrityError(f"Invalid segment entry header, did not get acceptable tag {place(segment, offset)}")
     return b""

@@ -91,6 +91,8 @@ class Connection:
         if self._announced:
             self._announced -= 1
             return
+        if not self._dispatcher.wants_announcements:
+            return
         waiting = self._frames.waiting_gets(_ANNOUNCED_GETS)
         self._announced = len(waiting)
         self._dispatcher.announce(waiting)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import errors
 from ..errors import BorgServeError
-from ..wire.calls import Call, data_reply_head, nil_reply, result_reply
+from ..wire.calls import Call, nil_reply
 from .methods import METHODS, REQUIRED, Method
 from .session import Session
 
@@ -45,10 +45,16 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - nothing may get past
             return self._failed(call, self._unforeseen(call.method, error))
 
+    @property
+    def wants_announcements(self) -> bool:
+        """Whether it pays to tell which objects will be asked for next."""
+        repository = self._session.repository
+        return repository is not None and repository.reads_slowly
+
     def announce(self, object_ids: list[bytes]) -> None:
         """Tell the repository, if one is open, which objects will be asked for next."""
         repository = self._session.repository
-        if repository is None or not object_ids:
+        if repository is None:
             return
         try:
             repository.announce(object_ids)
@@ -67,15 +73,13 @@ class Dispatcher:
         method = METHODS.get(call.method)
         if method is None:
             raise errors.InvalidRPCMethod(call.method)
-        values = checked_arguments(method, call)
+        values = call.values or checked_arguments(method, call)
         if method.verb is not None:
             self._session.demand(method.verb, call.method)
         result = method.handler(self._session, *values)
         if result is None:
             return (nil_reply(call),)
-        if method.returns_data:
-            return data_reply_head(call, len(result)), result
-        return (result_reply(call, result),)
+        return method.reply(call, result)
 
     def _failed(self, call: Call, error: BorgServeError) -> Reply:
         from ..events.session import CallFailed, OldFormatCallFailed

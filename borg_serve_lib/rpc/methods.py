@@ -5,6 +5,7 @@ from __future__ import annotations
 from .. import errors
 from ..policy.access import Verb
 from ..values import Value
+from ..wire.calls import data_reply, ids_reply, result_reply
 from . import arguments as check
 from .session import Session
 
@@ -12,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
+
+    from ..wire.calls import Call, Reply
 
 REQUIRED: Final = object()
 """The default of an argument that has none."""
@@ -28,14 +31,14 @@ class Parameter(Value):
 class Method(Value):
     """A method: what it takes, the right it needs (None: none, or the handler asks), and what it does.
 
-    `handler` takes the session and the checked arguments, in the order of `parameters`. `returns_data`: the result is
-    an object's, never nil.
+    `handler` takes the session and the checked arguments, in the order of `parameters`. `reply`: packs a result that is
+    not None.
     """
 
     handler: Callable[..., Any]
     parameters: tuple[Parameter, ...] = ()
     verb: Verb | None = None
-    returns_data: bool = False
+    reply: Callable[[Call, Any], Reply] = staticmethod(result_reply)
 
 
 # --- before a repository is open
@@ -106,7 +109,7 @@ def inject_exception(session: Session, kind: str) -> None:
 
 def get(session: Session, object_id: bytes) -> Any:
     repository = session.opened()
-    session.demand(_verb(session, Verb.GET, object_id), "get", object_id)
+    session.demand_object(Verb.GET, "get", object_id)
     return repository.get(object_id)
 
 
@@ -127,24 +130,14 @@ def length(session: Session) -> int:
 
 def put(session: Session, object_id: bytes, data: Any) -> None:
     repository = session.opened()
-    session.demand(_verb(session, Verb.PUT, object_id), "put", object_id)
+    session.demand_object(Verb.PUT, "put", object_id)
     repository.put(object_id, data)
 
 
 def delete(session: Session, object_id: bytes) -> None:
     repository = session.opened()
-    session.demand(_verb(session, Verb.DELETE, object_id), "delete", object_id)
+    session.demand_object(Verb.DELETE, "delete", object_id)
     repository.delete(object_id)
-
-
-def _verb(session: Session, verb: Verb, object_id: bytes) -> Verb:
-    """Return what a call is as far as rights are concerned, see AccessPolicy.looks_at_objects."""
-    if not session.services.access.looks_at_objects:
-        return verb
-    is_own = session.opened().is_own(object_id)
-    if is_own:
-        return Verb.PUT
-    return Verb.OVERWRITE if verb is Verb.PUT and is_own is False else verb
 
 
 def commit(session: Session, compact: bool, threshold: float, cleanup_commits: bool) -> None:
@@ -220,9 +213,9 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "inject_exception": Method(inject_exception, (Parameter("kind", check.text),)),
-    "get": Method(get, (_ID,), returns_data=True),
-    "list": Method(list_, (_LIMIT, _MARKER), Verb.LIST),
-    "scan": Method(scan, (_LIMIT, _MARKER), Verb.LIST),
+    "get": Method(get, (_ID,), reply=data_reply),
+    "list": Method(list_, (_LIMIT, _MARKER), Verb.LIST, ids_reply),
+    "scan": Method(scan, (_LIMIT, _MARKER), Verb.LIST, ids_reply),
     "__len__": Method(length, (), Verb.LIST),
     "put": Method(put, (_ID, Parameter("data", check.data))),
     "delete": Method(delete, (_ID,)),

@@ -7,7 +7,10 @@ from ..policy.access import Verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from ..engine.repository import Repository
+    from ..policy.access import Decision
     from .services import Services
 
 
@@ -24,14 +27,32 @@ class Session:
             raise NoRepositoryOpen("no repository is open")
         return self.repository
 
+    def demand_object(self, verb: Verb, method: str, object_id: bytes) -> None:
+        """Raise AccessDenied unless the policy allows `verb`, or what it is for an object, see
+        AccessPolicy.looks_at_objects.
+        """
+        access = self.services.access
+        if access.looks_at_objects:
+            is_own = self.opened().is_own(object_id)
+            if is_own:
+                verb = Verb.PUT
+            elif verb is Verb.PUT and is_own is False:
+                verb = Verb.OVERWRITE
+        decision = access.decide(verb, object_id)
+        if not decision.allowed:
+            self._refuse(method, decision)
+
     def demand(self, verb: Verb, method: str, object_id: bytes | None = None) -> None:
         """Raise AccessDenied unless the policy allows `verb`."""
         decision = self.services.access.decide(verb, object_id)
         if not decision.allowed:
-            from ..events.session import CallRefused
+            self._refuse(method, decision)
 
-            self.services.reporter.report(CallRefused(method, decision.reason))
-            raise AccessDenied(decision.reason)
+    def _refuse(self, method: str, decision: Decision) -> NoReturn:
+        from ..events.session import CallRefused
+
+        self.services.reporter.report(CallRefused(method, decision.reason))
+        raise AccessDenied(decision.reason)
 
     def allows(self, verb: Verb) -> bool:
         """Return whether the policy allows `verb`."""

@@ -144,8 +144,8 @@ def _batches(connection: Connection, signals: _Signals) -> Iterator[list[Buffer]
     size = 0
     for reply in connection:
         signals.demand_none()
-        batch.extend(reply)
-        size += sum(map(len, reply))
+        batch += reply
+        size += len(reply[-1])  # where a reply has several parts, the others are small
         if size >= _COALESCED or len(batch) >= _MOST_BUFFERS:
             yield batch
             batch = []
@@ -177,14 +177,19 @@ def _write_all(descriptor: int, buffers: list[Buffer], signals: _Signals) -> Non
             continue
         except OSError as error:
             raise _PeerGone from error
-        done = 0
-        while done < len(buffers) and written >= len(buffers[done]):
-            written -= len(buffers[done])
-            done += 1
-        buffers = buffers[done:]
-        if written:
-            buffers[0] = memoryview(buffers[0])[written:]
+        buffers = _behind(buffers, written)
     signals.wait_ends()
+
+
+def _behind(buffers: list[Buffer], written: int) -> list[Buffer]:
+    """Return what is left of `buffers` when the first `written` bytes are gone."""
+    if written == sum(map(len, buffers)):
+        return []
+    done = 0
+    while written >= len(buffers[done]):
+        written -= len(buffers[done])
+        done += 1
+    return [memoryview(buffers[done])[written:], *buffers[done + 1 :]]
 
 
 def _wait_for(descriptor: int, *, reading: bool) -> None:

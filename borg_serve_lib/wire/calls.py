@@ -42,24 +42,37 @@ class Call:
     """One request.
 
     `msgid`: the packed message id, to be echoed as it came. `arguments`: by name; None where the method cannot be
-    called with these values by position. `named`: the format of the reply.
+    called with these values by position. `named`: the format of the reply. `values`: those of the arguments that the
+    method takes, in its order, where the shape of the request tells that they are what they should be; else None.
     """
 
-    __slots__ = ("arguments", "method", "msgid", "named")
+    __slots__ = ("arguments", "method", "msgid", "named", "values")
 
-    def __init__(self, msgid: bytes, method: str, arguments: dict[str, Any] | None, *, named: bool) -> None:
+    def __init__(
+        self,
+        msgid: bytes,
+        method: str,
+        arguments: dict[str, Any] | None,
+        *,
+        named: bool,
+        values: tuple[Any, ...] | None = None,
+    ) -> None:
         self.msgid = msgid
         self.method = method
         self.arguments = arguments
         self.named = named
+        self.values = values
 
     def __repr__(self) -> str:
         return f"Call({self.msgid!r}, {self.method!r}, {self.arguments!r}, named={self.named})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Call) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        return isinstance(other, Call) and all(getattr(self, name) == getattr(other, name) for name in _COMPARED)
 
     __hash__ = None  # type: ignore[assignment]  # arguments are not hashable
+
+
+_COMPARED = ("arguments", "method", "msgid", "named")
 
 
 def call_from(request: object) -> Call:
@@ -116,6 +129,10 @@ def _by_position(method: str, values: list[Any] | tuple[Any, ...]) -> dict[str, 
 # --- replies
 
 
+Reply = tuple[Buffer, ...]
+"""One reply as buffers to be sent one after the other; valid until the next call is handled."""
+
+
 def pack(value: object) -> bytes:
     """Return `value` in the old msgpack format that clients 1.x read: text and bytes alike are raw."""
     import msgpack
@@ -128,6 +145,7 @@ _RESULT = b"\xa1r"
 _NIL_RESULT = _RESULT + b"\xc0"
 _POSITIONAL_HEAD = b"\x94\x01"
 _NIL = b"\xc0"
+_ID_HEADER = b"\xda\x00\x20"
 
 
 def nil_reply(call: Call) -> bytes:
@@ -137,6 +155,11 @@ def nil_reply(call: Call) -> bytes:
     return _POSITIONAL_HEAD + call.msgid + _NIL + _NIL
 
 
+def data_reply(call: Call, data: Buffer) -> Reply:
+    """Return the reply to a get."""
+    return data_reply_head(call, len(data)), data
+
+
 def data_reply_head(call: Call, size: int) -> bytes:
     """Return what stands before `size` bytes of object data in the reply to a get."""
     if call.named:
@@ -144,12 +167,27 @@ def data_reply_head(call: Call, size: int) -> bytes:
     return _POSITIONAL_HEAD + call.msgid + _NIL + raw_header(size)
 
 
-def result_reply(call: Call, result: object) -> bytes:
+def ids_reply(call: Call, ids: list[bytes]) -> Reply:
+    """Return the reply that carries object ids: as `result_reply`, in a quarter of the time."""
+    head = _result_head(call) + _array_header(len(ids))
+    return (head, _ID_HEADER + _ID_HEADER.join(ids)) if ids else (head,)
+
+
+def result_reply(call: Call, result: object) -> Reply:
     """Return the reply that carries `result`: nil, a bool, an int, bytes, text, or lists and maps of them."""
-    packed = pack(result)
-    if call.named:
-        return _NAMED_HEAD + call.msgid + _RESULT + packed
-    return _POSITIONAL_HEAD + call.msgid + _NIL + packed
+    return (_result_head(call) + pack(result),)
+
+
+def _result_head(call: Call) -> bytes:
+    return _NAMED_HEAD + call.msgid + _RESULT if call.named else _POSITIONAL_HEAD + call.msgid + _NIL
+
+
+def _array_header(length: int) -> bytes:
+    if length < 16:
+        return bytes((0x90 | length,))
+    if length < 1 << 16:
+        return b"\xdc" + length.to_bytes(2, "big")
+    return b"\xdd" + length.to_bytes(4, "big")
 
 
 def raw_header(size: int) -> bytes:
@@ -159,7 +197,3 @@ def raw_header(size: int) -> bytes:
     if size < 1 << 16:
         return b"\xda" + size.to_bytes(2, "big")
     return b"\xdb" + size.to_bytes(4, "big")
-
-
-Reply = tuple[Buffer, ...]
-"""One reply as buffers to be sent one after the other; valid until the next call is handled."""

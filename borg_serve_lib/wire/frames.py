@@ -101,9 +101,11 @@ class FrameReader:
         """Return the call of this shape, or None if it is not complete or goes on in another way than such calls do."""
         kind = shape.lastindex
         if kind == _GET_GROUP:
-            call = Call(shape[_MSGID_GROUP], "get", {"id": shape[_GET_GROUP]}, named=True)
+            object_id = shape[_GET_GROUP]
+            call = Call(shape[_MSGID_GROUP], "get", {"id": object_id}, named=True, values=(object_id,))
         elif kind == _DELETE_GROUP:
-            call = Call(shape[_MSGID_GROUP], "delete", {"id": shape[_DELETE_GROUP]}, named=True)
+            object_id = shape[_DELETE_GROUP]
+            call = Call(shape[_MSGID_GROUP], "delete", {"id": object_id}, named=True, values=(object_id,))
         else:
             return self._put_call(shape)
         self._start = shape.end()
@@ -117,14 +119,15 @@ class FrameReader:
         after = end + _WAIT_SIZE if waits else end
         if after > self._end or after - self._start > MAX_MESSAGE_SIZE:
             return None
-        arguments: dict[str, object] = {"id": shape[_PUT_GROUP], "data": self._view[start:end]}
+        values = shape[_PUT_GROUP], self._view[start:end]
+        arguments: dict[str, object] = {"id": values[0], "data": values[1]}
         if waits:
             wait = _WAITS.get(bytes(self._view[end:after]))
             if wait is None:
                 return None
             arguments["wait"] = wait
         self._start = after
-        return Call(shape[_MSGID_GROUP], "put", arguments, named=True)
+        return Call(shape[_MSGID_GROUP], "put", arguments, named=True, values=values)
 
     def _other_call(self) -> Call:
         import msgpack

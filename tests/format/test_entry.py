@@ -26,8 +26,10 @@ def framed(tag: int, rest: bytes) -> bytes:
 def test_a_put_is_the_bytes_of_the_specification_and_reads_back(data: bytes, object_id: bytes) -> None:
     whole = entry.put_header(object_id, data) + data
     assert whole == framed(0, object_id + data)
-    assert entry.put_entry_size(whole, object_id, 1, 8) == len(whole)
-    assert entry.put_data(whole, 1, 8) == data
+    crc, size = entry.put_head(whole, object_id, 1, 8)
+    assert size == len(whole)
+    assert entry.put_data(whole, crc, size, 1, 8) == data
+    assert entry.put_data(whole + b"what follows", crc, size, 1, 8) == data
 
 
 @given(st.binary(max_size=3000), st.integers(0, 2**32 - 1))
@@ -45,7 +47,7 @@ def test_a_delete_and_a_commit_are_the_bytes_of_the_specification() -> None:
 def test_data_may_be_any_buffer_and_as_large_as_the_limit() -> None:
     assert entry.put_header(ID, memoryview(b"abc")) == entry.put_header(ID, bytearray(b"abc"))
     largest = bytes(MAX_DATA_SIZE)
-    assert entry.put_entry_size(entry.put_header(ID, largest), ID, 0, 8) == MAX_ENTRY_SIZE
+    assert entry.put_head(entry.put_header(ID, largest), ID, 0, 8)[1] == MAX_ENTRY_SIZE
     with pytest.raises(IntegrityError, match=r"More than allowed put data \[20971480 > 20971479\]"):
         entry.put_header(ID, bytes(MAX_DATA_SIZE + 1))
 
@@ -71,12 +73,11 @@ def test_an_id_of_another_length_is_refused(length: int) -> None:
 )
 def test_a_head_that_is_not_the_wanted_puts_is_named_with_its_place(head: bytes, text: str) -> None:
     with pytest.raises(IntegrityError, match=rf"{text}.*\[segment 7, offset 99\]"):
-        entry.put_entry_size(head, ID, 7, 99)
+        entry.put_head(head, ID, 7, 99)
 
 
 def read_back(raw: bytes) -> memoryview:
-    size = entry.put_entry_size(raw, ID, 1, 8)
-    return entry.put_data(raw[:size], 1, 8)
+    return entry.put_data(raw, *entry.put_head(raw, ID, 1, 8), 1, 8)
 
 
 def test_every_flipped_bit_and_every_cut_of_a_put_is_noticed() -> None:
@@ -86,8 +87,9 @@ def test_every_flipped_bit_and_every_cut_of_a_put_is_noticed() -> None:
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(IntegrityError):
             read_back(bytes(damaged))
+    head = entry.put_head(whole, ID, 1, 8)
     for length in range(len(whole)):
         with pytest.raises(IntegrityError):
             read_back(whole[:length])
-        with pytest.raises(IntegrityError):
-            entry.put_data(whole[:length], 1, 8)
+        with pytest.raises(IntegrityError, match="short read"):
+            entry.put_data(whole[:length], *head, 1, 8)

@@ -37,6 +37,7 @@ class FakeRepository:
         self.key = b""
         self.nonce: int | None = None
         self.closed = 0
+        self.reads_slowly = True
 
     def _note(self, method: str, *values: object) -> None:
         assert not self.closed, f"{method} after close"

@@ -140,6 +140,20 @@ def test_a_long_queue_of_gets_is_announced_in_parts_each_once() -> None:
     assert max(map(len, repository.announced)) == 64
 
 
+def test_what_the_system_has_in_memory_is_not_announced() -> None:
+    client = Client(opened=True)
+    repository = client.host.repository
+    repository.reads_slowly = False
+    repository.objects |= {oid(number): b"data" for number in range(5)}
+    client.hand_over(b"".join(named(number, "get", id=oid(number)) for number in range(5)))
+    replies = iter(client.connection)
+    next(replies)
+    assert repository.announced == []
+    repository.reads_slowly = True
+    assert len(list(replies)) == 4
+    assert repository.announced == [[oid(2), oid(3), oid(4)]]
+
+
 def test_gets_before_an_open_announce_nothing_and_get_their_errors() -> None:
     replies = Client().says(named(1, "get", id=oid(1)) + named(2, "get", id=oid(2)))
     assert [reply["exception_class"] for reply in replies] == ["AttributeError", "AttributeError"]

@@ -14,7 +14,8 @@ from borg_serve_lib.wire.calls import (
     POSITIONAL,
     Call,
     call_from,
-    data_reply_head,
+    data_reply,
+    ids_reply,
     nil_reply,
     pack,
     raw_header,
@@ -126,16 +127,14 @@ def unpacked_replies(stream: bytes) -> list[Any]:
 def reply_to(call: Call, result: Any) -> bytes:
     if result is None:
         return nil_reply(call)
-    if call.method == "get":
-        return data_reply_head(call, len(result)) + bytes(result)
-    return result_reply(call, result)
+    return b"".join((data_reply if call.method == "get" else result_reply)(call, result))
 
 
 def test_the_answers_to_a_negotiation_are_those_of_the_specification() -> None:
     first = Call(b"\x01", "negotiate", {}, named=False)
-    assert result_reply(first, 2) == b"\x94\x01\x01\xc0\x02"
+    assert b"".join(result_reply(first, 2)) == b"\x94\x01\x01\xc0\x02"
     version = {"server_version": (1, 4, 5, -1)}
-    assert result_reply(first, version) == b"\x94\x01\x01\xc0\x81\xaeserver_version\x94\x01\x04\x05\xff"
+    assert b"".join(result_reply(first, version)) == b"\x94\x01\x01\xc0\x81\xaeserver_version\x94\x01\x04\x05\xff"
 
 
 @pytest.mark.parametrize("size", [0, 1, 31, 32, 255, 256, 65535, 65536, 70000])
@@ -145,8 +144,15 @@ def test_the_head_of_raw_bytes_is_the_one_msgpack_makes(size: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 31, 32, 65535, 65536])
 def test_a_reply_with_data_is_its_head_and_the_data(size: int) -> None:
-    assert data_reply_head(NAMED, size) + bytes(size) == packed({"i": 5, "r": bytes(size)})
-    assert data_reply_head(OLD, size) + bytes(size) == packed((1, 5, None, bytes(size)))
+    assert b"".join(data_reply(NAMED, bytes(size))) == packed({"i": 5, "r": bytes(size)})
+    assert b"".join(data_reply(OLD, bytes(size))) == packed((1, 5, None, bytes(size)))
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 65535, 65536])
+def test_a_reply_with_ids_is_the_one_msgpack_makes(count: int) -> None:
+    ids = [number.to_bytes(32, "big") for number in range(count)]
+    assert b"".join(ids_reply(NAMED, ids)) == packed({"i": 5, "r": ids})
+    assert b"".join(ids_reply(OLD, ids)) == packed((1, 5, None, ids))
 
 
 RESULTS = st.none() | st.booleans() | st.integers(0, 2**64 - 1) | st.binary() | st.text() | st.lists(st.binary())
@@ -155,11 +161,11 @@ RESULTS = st.none() | st.booleans() | st.integers(0, 2**64 - 1) | st.binary() | 
 @given(st.integers(0, 2**64 - 1) | st.binary(max_size=40), RESULTS)
 def test_a_reply_is_what_msgpack_makes_of_it_in_the_old_format(msgid: int | bytes, result: object) -> None:
     named, old = (Call(packed(msgid), "x", {}, named=named) for named in (True, False))
-    assert result_reply(named, result) == packed({"i": msgid, "r": result})
-    assert result_reply(old, result) == packed((1, msgid, None, result))
+    assert result_reply(named, result) == (packed({"i": msgid, "r": result}),)
+    assert result_reply(old, result) == (packed((1, msgid, None, result)),)
     if result is None:
-        assert nil_reply(named) == result_reply(named, result)
-        assert nil_reply(old) == result_reply(old, result)
+        assert (nil_reply(named),) == result_reply(named, result)
+        assert (nil_reply(old),) == result_reply(old, result)
 
 
 def test_nothing_is_packed_in_the_types_that_old_clients_refuse() -> None:
