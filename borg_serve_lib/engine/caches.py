@@ -12,7 +12,7 @@ from collections.abc import Callable
 from ..errors import BorgServeError, FileIntegrityError, FileMissing, NoSpace, StorageError
 from ..format import hints as hints_format
 from ..format import integrity
-from ..format.hashindex import IndexTable
+from ..format.hashindex import NOT_COUNTED, IndexTable
 from ..format.hints import Hints
 from ..limits import MAX_SMALL_FILE_SIZE, MAX_UNVERIFIED_HINTS_SIZE
 from ..reporting import Reporter
@@ -29,6 +29,7 @@ class CacheFiles:
     def __init__(self, storage: Storage, reporter: Reporter) -> None:
         self._storage = storage
         self._reporter = reporter
+        self._own: tuple[int, int] | None = None  # transaction of the index written last, and its EMPTY buckets
 
     def index_transaction(self) -> int | None:
         """Return the highest N of a non-empty index.N, or None."""
@@ -41,20 +42,26 @@ class CacheFiles:
     # --- reading
 
     def open_index(self, transaction: int) -> ObjectIndex:
-        """Open index.N in place: no more than its header is read and checked.
+        """Open index.N in place: no more than its header is read and checked. One that was written here counts as
+        verified.
 
         Raises FileIntegrityError, StorageError.
         """
         name = f"index.{transaction}"
+        own, empty = self._own or (None, NOT_COUNTED)
         reader = self._storage.open_reader(name)
         try:
+            if own == transaction:
+                return ObjectIndex(IndexTable.load(reader.map(), writable=False, empty=empty), reader, name, None)
             table = IndexTable.load(reader.map(), writable=False)
         except BaseException:
             reader.close()
             raise
-        return ObjectIndex(
-            table, reader=reader, source_name=name, verify=lambda: self._verify_index(transaction, reader)
-        )
+        return ObjectIndex(table, reader, name, lambda: self._verify_index(transaction, reader))
+
+    def forget(self) -> None:
+        """Take no index for one written here: somebody else may have written since."""
+        self._own = None
 
     def _verify_index(self, transaction: int, reader: Reader) -> None:
         # Read, not mapped: of a place that a disk cannot read an error comes back, and no signal.
@@ -137,7 +144,7 @@ class CacheFiles:
         index_name, hints_name, integrity_name = (f"{kind}{transaction}" for kind in _KINDS)
         hints_data = hints_format.encode(hints)
         self._write_temporary(hints_name, hints_data)
-        index_digests = self._write_index(index_name, index)
+        index_digests, empty = self._write_index(index_name, index)
         hints_digests = integrity.hints_digests(hints_name, hints_data)
         self._write_temporary(integrity_name, integrity.encode(hints_digests, index_digests))
         storage.rename(f"{integrity_name}.tmp", integrity_name)
@@ -145,6 +152,7 @@ class CacheFiles:
         storage.rename(f"{hints_name}.tmp", hints_name)
         storage.rename(f"{index_name}.tmp", index_name)
         storage.sync_directory()
+        self._own = transaction, empty
         self._remove_others(transaction)
 
     def _write_temporary(self, name: str, data: bytes | memoryview) -> None:
@@ -157,30 +165,28 @@ class CacheFiles:
         finally:
             writer.close()
 
-    def _write_index(self, name: str, index: ObjectIndex) -> dict[str, str]:
-        """Write the index with its changes; return its digests."""
-        table = index.table if index.in_memory else self._patch_index(name, index)
-        if isinstance(table, IndexTable):
-            self._write_temporary(name, table.view)
-            return integrity.index_digests(name, table.view)
-        return table
-
-    def _patch_index(self, name: str, index: ObjectIndex) -> dict[str, str] | IndexTable:
-        """Copy the old index file inside the system, change the copy, and return its digests; or return the changed
-        table, when it needed another number of buckets and has left the file for memory.
-        """
+    def _write_index(self, name: str, index: ObjectIndex) -> tuple[dict[str, str], int]:
+        """Write the index with its changes; return its digests, and the number of its EMPTY buckets."""
+        if index.in_memory:
+            return self._write_table(name, index.table)
+        # Copied inside the system, and the copy changed.
         patch = self._storage.create_copy(index.source_name, f"{name}.tmp")
         try:
-            table = IndexTable.load(patch.view, writable=True)
+            table = IndexTable.load(patch.view, writable=True, empty=index.table.empty)
             index.apply_to(table)
-            if table.relocated:
-                return table
-            digests = integrity.index_digests(name, patch.view)
-            table.release()
-            patch.sync()
+            if not table.relocated:
+                digests = integrity.index_digests(name, patch.view)
+                table.release()
+                patch.sync()
+                return digests, table.empty
         finally:
             patch.close()
-        return digests
+        # It needed another number of buckets and has left the file for memory.
+        return self._write_table(name, table)
+
+    def _write_table(self, name: str, table: IndexTable) -> tuple[dict[str, str], int]:
+        self._write_temporary(name, table.view)
+        return integrity.index_digests(name, table.view), table.empty
 
     def _remove_others(self, transaction: int) -> None:
         self._remove(lambda name: not name.endswith(f".{transaction}"))

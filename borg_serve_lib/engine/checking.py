@@ -9,8 +9,6 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-import attrs
-
 from ..errors import BorgServeError, IntegrityError, NotPermitted
 from ..events.maintenance import (
     CheckDetail,
@@ -22,6 +20,7 @@ from ..events.maintenance import (
 )
 from ..format import segment as segment_format
 from ..reporting import Reporter
+from ..values import Value
 from .caches import CacheFiles
 from .index import ObjectIndex
 from .log import SegmentLog
@@ -38,8 +37,7 @@ _ENTRY = struct.Struct("<B32sII")
 _NOT_FOUND = "<not found>"
 
 
-@attrs.frozen
-class RepositoryFiles:
+class RepositoryFiles(Value):
     """The parts of a repository that a check works on. `location`: what a finding calls the repository."""
 
     location: str

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import attrs
-
 from ..errors import IntegrityError
 from ..format import segment as segment_format
 from ..format.entry import COMMIT_SIZE, DELETE, PUT
 from ..limits import ID_SIZE
 from ..reporting import Reporter
+from ..values import Value
 from .index import ObjectIndex
 from .log import SegmentLog
 from .progress import ProgressMeter
@@ -28,8 +27,7 @@ def _is_enough(available: int | None, needed: int) -> bool:
     return available is None or available >= needed
 
 
-@attrs.frozen
-class CompactionPlan:
+class CompactionPlan(Value):
     """`segments`: numbers of those to compact, ascending. `missing`: listed ones that do not exist."""
 
     segments: tuple[int, ...]

@@ -27,11 +27,11 @@ class ObjectIndex:
     def __init__(
         self,
         table: IndexTable,
-        *,
         reader: Reader | None = None,
         source_name: str = "",
         verify: Callable[[], None] | None = None,
     ) -> None:
+        """`verify`: makes sure that the file is what was written, None if that is known."""
         self.source_name = source_name
         self._table = table
         self._reader = reader

@@ -233,9 +233,11 @@ class SegmentLog:
             self._writer = None
 
     def _writer_for(self, object_id: bytes) -> Writer:
-        if self.needs_new_segment(object_id):
-            self.close_segment()
-        return self._writer or self._open_segment()
+        writer = self._writer
+        if writer is not None and not self.needs_new_segment(object_id):
+            return writer
+        self.close_segment()
+        return self._open_segment()
 
     def _open_segment(self) -> Writer:
         directory = self.segment // self._segments_per_dir

@@ -217,14 +217,14 @@ class Repository:
         if size > MAX_DATA_SIZE:
             raise IntegrityError(f"More than allowed put data [{size} > {MAX_DATA_SIZE}]")
         transactions = self._transactions
-        state = transactions.begin()
+        state = transactions.state or transactions.begin()
         if transactions.doom is not None:
             raise transactions.doom
         index = transactions.open_index()
         old = index.get(object_id)
         old_size = 0 if old is None else self._entry_size(object_id, old)
         quota, entry_size = self._rules.storage_quota, size + PUT_HEADER_SIZE
-        if not admits(quota, state, entry_size, old_size, compacts=self._rules.compacts):
+        if quota and not admits(quota, state, entry_size, old_size, compacts=self._rules.compacts):
             transactions.doom = StorageQuotaExceeded(quota, state.hints.storage_quota_use + entry_size)
             raise transactions.doom
         try:
@@ -241,7 +241,7 @@ class Repository:
     def delete(self, object_id: bytes) -> None:
         """Delete an object; permanent with the next commit. Raises ObjectNotFound, WrongState, StorageError."""
         transactions = self._transactions
-        state = transactions.begin()
+        state = transactions.state or transactions.begin()
         index = transactions.open_index()
         old = index.get(object_id)
         if old is None:

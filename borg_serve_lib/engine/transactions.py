@@ -183,6 +183,7 @@ class Transactions:
             raise WrongState("this session was opened without a lock: it may read, not write")
         if self._access.require():
             self.rollback()
+            self.caches.forget()
         transaction = self._prepare_index()
         state = TransactionState.empty() if transaction is None else self._read_state(transaction)
         self.last_commit.restore()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Final
 
-__all__ = ["BUCKET_SIZE", "HEADER_SIZE", "MAGIC", "SIZES", "IndexTable"]
+__all__ = ["BUCKET_SIZE", "HEADER_SIZE", "MAGIC", "NOT_COUNTED", "SIZES", "IndexTable"]
 
 _MAX_OFFSET: Final = 2**32 - 1
 _ENTRIES: Final = Struct("<i")
@@ -42,7 +42,7 @@ _SEGMENT: Final = Struct("<I")
 _PART: Final = 4096
 """Entries laid out at once."""
 
-_NOT_COUNTED: Final = -1
+NOT_COUNTED: Final = -1
 
 
 class IndexTable:
@@ -50,19 +50,20 @@ class IndexTable:
 
     `view`: the whole table in file format. It is borrowed from whoever called `load`, until a change needs another
     number of buckets: from then on the table lies in memory of its own and `relocated` is True.
-    `buckets`: their number.
+    `buckets`: their number. `empty`: how many of them are EMPTY, or NOT_COUNTED.
     """
 
     view: memoryview
     buckets: int
+    empty: int
     relocated: bool
 
     def __init__(self, view: memoryview, *, entries: int, empty: int, writable: bool) -> None:
-        """Use a valid table. `empty`: the number of EMPTY buckets, or _NOT_COUNTED. See `new`, `load`."""
+        """Use a valid table. `empty`: the number of EMPTY buckets, or NOT_COUNTED. See `new`, `load`."""
         self._use(view)
         self.relocated = False
         self._entries = entries
-        self._empty = empty
+        self.empty = empty
         self._writable = writable
 
     def _use(self, view: memoryview) -> None:
@@ -98,14 +99,15 @@ class IndexTable:
         return cls._from_layout(layout)
 
     @classmethod
-    def load(cls, view: memoryview, *, writable: bool) -> IndexTable:
+    def load(cls, view: memoryview, *, writable: bool, empty: int = NOT_COUNTED) -> IndexTable:
         """Use the table in `view` (contiguous bytes) where it lies; no more than its header is read.
 
+        `empty`: the number of its EMPTY buckets, if known: they need not be counted before the first change then.
         Raises FileIntegrityError for what borg does not take for an index (spec: section 5.4), WrongState.
         """
         if writable and view.readonly:
             raise WrongState("the index is to be changed but its memory is read-only")
-        return cls(view, entries=_check_header(view), empty=_NOT_COUNTED, writable=writable)
+        return cls(view, entries=_check_header(view), empty=empty, writable=writable)
 
     @classmethod
     def _from_layout(cls, layout: Layout) -> IndexTable:
@@ -172,8 +174,8 @@ class IndexTable:
         _check_entry(object_id, segment, offset)
         home = HEADER_SIZE + HASH.unpack_from(object_id)[0] % self.buckets * BUCKET_SIZE
         key, before, old_offset = BUCKET.unpack_from(self.view, home)
-        if before == EMPTY and self._empty > self._least_empty and self._entries <= self._most_entries:
-            self._empty -= 1
+        if before == EMPTY and self.empty > self._least_empty and self._entries <= self._most_entries:
+            self.empty -= 1
             self._write_entries(self._entries + 1)
         elif key != object_id or before >= DELETED:
             return self._set_elsewhere(object_id, segment, offset)
@@ -188,7 +190,7 @@ class IndexTable:
             found, free = self._probe(object_id)  # a damaged table may have hidden it
         before = None
         if found == NOWHERE:
-            self._empty -= _SEGMENT.unpack_from(self.view, free + ID_SIZE)[0] == EMPTY
+            self.empty -= _SEGMENT.unpack_from(self.view, free + ID_SIZE)[0] == EMPTY
             self._write_entries(self._entries + 1)
             found = free
         else:
@@ -253,15 +255,15 @@ class IndexTable:
 
         Source: spec, section 5.3.
         """
-        if self._empty == _NOT_COUNTED:
-            self._empty = hashscan.count_empty(self.view)
-            if self._empty < self._least_empty:
+        if self.empty == NOT_COUNTED:
+            self.empty = hashscan.count_empty(self.view)
+            if self.empty < self._least_empty:
                 return self.buckets
         # A header that says too little may hide that there is no room at all.
         if free == NOWHERE or self._entries > self._most_entries:
             return hashsizes.next_size(self.buckets, 1)
         uses_empty = _SEGMENT.unpack_from(self.view, free + ID_SIZE)[0] == EMPTY
-        if uses_empty and self._empty <= self._least_empty and self.buckets < SIZES[-1]:
+        if uses_empty and self.empty <= self._least_empty and self.buckets < SIZES[-1]:
             return self.buckets
         return 0
 
@@ -271,7 +273,7 @@ class IndexTable:
         layout = Layout(max(hashsizes.fit(capacity), hashsizes.size_for(self.count_entries())))
         layout.add(raw_items(self.view))
         self._entries = layout.finish()
-        self._empty = layout.buckets - self._entries
+        self.empty = layout.buckets - self._entries
         self._use(memoryview(layout.table))
         self.relocated = True
 

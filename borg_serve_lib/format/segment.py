@@ -38,7 +38,7 @@ MAGIC_SIZE: Final = 8
 COMMIT_SEGMENT_SIZE: Final = MAGIC_SIZE + COMMIT_SIZE
 
 _WINDOW: Final = 1 << 20
-"""Bytes read at once; an entry larger than this is read alone."""
+"""Bytes read at once; an entry whose data are wanted is read alone if it is larger."""
 
 _HEAD_WINDOW: Final = 1 << 14
 _NO_DATA: Final = memoryview(b"")
@@ -54,12 +54,15 @@ class _Window:
         self.data = b""
         self.view = _NO_DATA
 
+    @property
+    def end(self) -> int:
+        """Where the part ends in the file."""
+        return self.begin + len(self.data)
+
     def load(self, offset: int, least: int) -> None:
-        """Read on from `offset`: at least `least` bytes, if the file has them."""
-        kept = self.data[offset - self.begin :] if self.begin <= offset < self.begin + len(self.data) else b""
+        """Read from `offset` on: at least `least` bytes, if the file has them."""
         self.data, self.view = b"", _NO_DATA  # not beside the next one in memory: an entry can be large
-        wanted = max(self._length, least) - len(kept)
-        self.data = kept + self._source.read_at(offset + len(kept), wanted)
+        self.data = self._source.read_at(offset, max(self._length, least))
         self.view = memoryview(self.data)
         self.begin = offset
 
@@ -71,7 +74,8 @@ def entries(
 
     The id of a COMMIT is b''. The data are valid until the next step, and empty unless `with_data`. From 0 on the
     magic is checked as well.
-    Raises IntegrityError at the first damage (section 4.3, iterating); memory stays at `window` and one entry.
+    Raises IntegrityError at the first damage (section 4.3, iterating); memory stays at `window`, with data at the
+    largest entry.
     """
     part = _Window(source, window)
     offset = start
@@ -81,8 +85,8 @@ def entries(
         offset = MAGIC_SIZE
     while True:
         index = offset - part.begin
-        if len(part.data) - index < HEADER_SIZE:
-            part.load(offset, HEADER_SIZE)
+        if len(part.data) - index < PUT_HEADER_SIZE:
+            part.load(offset, PUT_HEADER_SIZE)
             index = 0
             if not part.data:
                 return
@@ -90,14 +94,15 @@ def entries(
         crc, size, tag = HEADER.unpack_from(part.data, index)
         if not HEADER_SIZE <= size <= MAX_ENTRY_SIZE:
             check_entry_size(size, HEADER_SIZE, segment, offset)
-        if len(part.data) - index < size:
+        if with_data and len(part.data) - index < size:
             part.load(offset, size)
             index = 0
-            if len(part.data) < size:
-                raise _cut_short(size, len(part.data), segment, offset)
-        if crc32(part.view[index + 4 : index + size]) != crc:
-            raise IntegrityError(f"Segment entry checksum mismatch {place(segment, offset)}")
         object_id = part.data[index + HEADER_SIZE : index + PUT_HEADER_SIZE]
+        actual = crc32(part.view[index + 4 : index + size])
+        while part.end < offset + size:
+            actual = _crc_of_more(part, actual, offset, size, segment)
+        if actual != crc:
+            raise IntegrityError(f"Segment entry checksum mismatch {place(segment, offset)}")
         if tag >= COMMIT or size < PUT_HEADER_SIZE:
             object_id = _no_object_id(tag, segment, offset)
         data = part.view[index + PUT_HEADER_SIZE : index + size] if with_data else _NO_DATA
@@ -135,6 +140,14 @@ def headers(
             object_id = _no_object_id(tag, segment, offset)
         yield tag, object_id, offset, size
         offset += size
+
+
+def _crc_of_more(part: _Window, crc: int, offset: int, size: int, segment: int) -> int:
+    """Read on in an entry that goes on beyond `part`; return the CRC as far as it was read."""
+    part.load(part.end, 1)
+    if not part.data:
+        raise _cut_short(size, part.begin - offset, segment, offset)
+    return crc32(part.view[: offset + size - part.begin], crc)
 
 
 def _check_magic(data: bytes, segment: int) -> None:
