@@ -256,7 +256,7 @@ def _committed(
         reporter.report(CheckDetail(f"Failed to read committed index ({error})"))
     transaction = transactions.last_commit.damaged
     if transaction is None:
-        transaction = log.damaged_commit()
+        transaction = log.end().damaged
     if transaction is None:
         transaction = log.last_commit()
     if transaction is None:

@@ -12,6 +12,7 @@ from ..format import segment as segment_format
 from ..format.segment import Ending
 from ..limits import MANIFEST_ID
 from ..storage.base import Reader, Storage, Writer
+from ..values import Value
 from .source import SegmentSource
 
 _OPEN_READERS = 64
@@ -21,6 +22,19 @@ _MOST_GUESSED = 8192
 
 _SLOW = 0.0002
 """Seconds. A read that takes longer has had to wait for a disk: of what the system has in memory 8 KiB take 1 us."""
+
+
+class LogEnd(Value):
+    """What a log ends with; each is None if there is none.
+
+    `newest`: the highest segment number. `committed`: that of a committed segment (spec: section 4.6). `damaged`: that
+    of a segment above it that ends with a COMMIT but is damaged. Nothing that was interrupted leaves such a one, since
+    a COMMIT is written when all before it is safe: it was committed, and damaged later.
+    """
+
+    newest: int | None
+    committed: int | None
+    damaged: int | None
 
 
 class SegmentLog:
@@ -97,32 +111,22 @@ class SegmentLog:
         """Return the highest segment number, or None when there is no segment."""
         return next(self.segments_from_top(), None)
 
-    def last_commit(self) -> int | None:
-        """Return the highest number of a committed segment: the transaction that the files hold.
-
-        Source: spec, repository-format.md section 4.6.
-        """
-        return next(
-            (segment for segment in self.segments_from_top() if self._ending(segment) is Ending.COMMITTED), None
-        )
-
-    def damaged_commit(self) -> int | None:
-        """Return the highest number of a segment above the last commit that ends with a COMMIT but is damaged.
-
-        Nothing that was interrupted leaves such a one, since a COMMIT is written when all before it is safe: it was
-        committed, and damaged later.
-        """
+    def end(self) -> LogEnd:
+        """Return what the log ends with, seen from its top."""
+        newest = damaged = None
         for segment in self.segments_from_top():
-            ending = self._ending(segment)
-            if ending is Ending.DAMAGED:
-                return segment
+            newest = segment if newest is None else newest
+            with self.source(segment) as source:
+                ending = segment_format.ending(source, segment)
             if ending is Ending.COMMITTED:
-                return None
-        return None
+                return LogEnd(newest, segment, damaged)
+            if ending is Ending.DAMAGED and damaged is None:
+                damaged = segment
+        return LogEnd(newest, None, damaged)
 
-    def _ending(self, segment: int) -> segment_format.Ending:
-        with self.source(segment) as source:
-            return segment_format.ending(source, segment)
+    def last_commit(self) -> int | None:
+        """Return the highest number of a committed segment: the transaction that the files hold."""
+        return self.end().committed
 
     # --- reading
 

@@ -232,26 +232,25 @@ class Transactions:
         return state
 
     def _clean_up(self, transaction: int | None) -> None:
-        committed = self._log.last_commit()
-        if committed is not None and (transaction is None or committed > transaction):
-            raise WrongState(f"transaction {committed} was committed by somebody else: nothing more is written")
-        self._refuse_to_delete_what_was_committed(transaction)
-        count = self._log.remove_after(-1 if transaction is None else transaction)
-        if count:
-            from ..events.transactions import UncommittedSegmentsRemoved
-
-            self._reporter.report(UncommittedSegmentsRemoved(count, -1 if transaction is None else transaction))
-
-    def _refuse_to_delete_what_was_committed(self, transaction: int | None) -> None:
-        """Leftovers of an interrupted transaction go; but what had a COMMIT and is damaged now must not be mistaken for
-        that: it is for check to repair.
-        """
-        if self._log.damaged_commit() is not None:
+        last = -1 if transaction is None else transaction
+        end = self._log.end()
+        if end.committed is not None and end.committed > last:
+            raise WrongState(f"transaction {end.committed} was committed by somebody else: nothing more is written")
+        # Leftovers of an interrupted transaction go; but what had a COMMIT and is damaged now must not be mistaken for
+        # that: it is for check to repair.
+        if end.damaged is not None:
             raise CheckNeeded(self._storage.location)
+        if end.newest is None or end.newest <= last:
+            return
         if transaction is None:
             for segment in self._log.segments():
                 if self._log.size(segment) == segment_format.COMMIT_SEGMENT_SIZE:
                     raise CheckNeeded(self._storage.location)
+        count = self._log.remove_after(last)
+        if count:
+            from ..events.transactions import UncommittedSegmentsRemoved
+
+            self._reporter.report(UncommittedSegmentsRemoved(count, last))
 
     def commit(self, *, compact: bool, threshold: float, cleanup_commits: bool) -> None:
         """Make the open transaction permanent and end it; without one, nothing happens.
