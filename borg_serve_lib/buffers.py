@@ -4,7 +4,28 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from typing import Protocol, TypeAlias
+
+    class Source(Protocol):
+        """A file read at positions; fewer bytes than asked for only where it ends."""
+
+        @property
+        def size(self) -> int: ...
+
+        def read_at(self, offset: int, length: int) -> Buffer: ...
+
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Contiguous bytes: read, never kept beyond the call that takes them."""
+
+
+class InMemory:
+    """Data in memory, read like a file, without a copy. `size`: in bytes."""
+
+    def __init__(self, data: Buffer) -> None:
+        self._data = memoryview(data)
+        self.size = len(data)
+
+    def read_at(self, offset: int, length: int) -> memoryview:
+        """Return the `length` bytes from `offset` on, as far as they are there."""
+        return self._data[offset : offset + length]

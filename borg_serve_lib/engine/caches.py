@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from ..buffers import Buffer, InMemory
 from ..errors import BorgServeError, FileIntegrityError, FileMissing, NoSpace, StorageError
 from ..format import hints as hints_format
 from ..format import integrity
@@ -51,23 +52,34 @@ class CacheFiles:
         own, empty = self._own or (None, NOT_COUNTED)
         reader = self._storage.open_reader(name)
         try:
-            if own == transaction:
-                return ObjectIndex(IndexTable.load(reader.map(), writable=False, empty=empty), reader, name, None)
-            table = IndexTable.load(reader.map(), writable=False)
+            table = IndexTable.load(reader.map(), writable=False, source=reader)
         except BaseException:
             reader.close()
             raise
-        return ObjectIndex(table, reader, name, lambda: self._verify_index(transaction, reader))
+        if own == transaction:
+            table.empty = empty
+            return ObjectIndex(table, reader, name, None)
+        return ObjectIndex(table, reader, name, lambda: self._verify_index(transaction, reader, table))
 
     def forget(self) -> None:
         """Take no index for one written here: somebody else may have written since."""
         self._own = None
 
-    def _verify_index(self, transaction: int, reader: Reader) -> None:
+    def _verify_index(self, transaction: int, reader: Reader, table: IndexTable) -> None:
         # Read, not mapped: of a place that a disk cannot read an error comes back, and no signal.
         digests = self._integrity(transaction).index
-        if digests is not None:
-            digests.verify_index(f"index.{transaction}", reader)
+        if digests is None:
+            return
+        from ..format.hashscan import count_empty
+
+        empty = 0
+
+        def count(buckets: Buffer) -> None:
+            nonlocal empty
+            empty += count_empty(buckets)
+
+        digests.verify_index(f"index.{transaction}", reader, count)
+        table.empty = empty
 
     def read_hints(self, transaction: int) -> Hints:
         """Return the verified content of hints.N, without what it says of later segments.
@@ -175,7 +187,7 @@ class CacheFiles:
             table = IndexTable.load(patch.view, writable=True, empty=index.table.empty)
             index.apply_to(table)
             if not table.relocated:
-                digests = integrity.index_digests(name, patch.view)
+                digests = integrity.index_digests(name, patch)
                 table.release()
                 patch.sync()
                 return digests, table.empty
@@ -186,7 +198,7 @@ class CacheFiles:
 
     def _write_table(self, name: str, table: IndexTable) -> tuple[dict[str, str], int]:
         self._write_temporary(name, table.view)
-        return integrity.index_digests(name, table.view), table.empty
+        return integrity.index_digests(name, InMemory(table.view)), table.empty
 
     def _remove_others(self, transaction: int) -> None:
         self._remove(lambda name: not name.endswith(f".{transaction}"))

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Final
 
+    from ..buffers import Buffer, Source
+
 __all__ = ["BUCKET_SIZE", "HEADER_SIZE", "MAGIC", "NOT_COUNTED", "SIZES", "IndexTable"]
 
 _MAX_OFFSET: Final = 2**32 - 1
@@ -58,16 +60,19 @@ class IndexTable:
     empty: int
     relocated: bool
 
-    def __init__(self, view: memoryview, *, entries: int, empty: int, writable: bool) -> None:
+    def __init__(
+        self, view: memoryview, *, entries: int, empty: int, writable: bool, source: Source | None = None
+    ) -> None:
         """Use a valid table. `empty`: the number of EMPTY buckets, or NOT_COUNTED. See `new`, `load`."""
-        self._use(view)
+        self._use(view, source)
         self.relocated = False
         self._entries = entries
         self.empty = empty
         self._writable = writable
 
-    def _use(self, view: memoryview) -> None:
+    def _use(self, view: memoryview, source: Source | None = None) -> None:
         self.view = view
+        self._source = source
         self.buckets = (len(view) - HEADER_SIZE) // BUCKET_SIZE
         self._least_empty = hashsizes.least_empty(self.buckets)
         self._most_entries = hashsizes.upper_limit(self.buckets)
@@ -99,15 +104,18 @@ class IndexTable:
         return cls._from_layout(layout)
 
     @classmethod
-    def load(cls, view: memoryview, *, writable: bool, empty: int = NOT_COUNTED) -> IndexTable:
+    def load(
+        cls, view: memoryview, *, writable: bool, empty: int = NOT_COUNTED, source: Source | None = None
+    ) -> IndexTable:
         """Use the table in `view` (contiguous bytes) where it lies; no more than its header is read.
 
         `empty`: the number of its EMPTY buckets, if known: they need not be counted before the first change then.
+        `source`: the file behind `view`, for reading it all: mapped pages would all count as this process's memory.
         Raises FileIntegrityError for what borg does not take for an index (spec: section 5.4), WrongState.
         """
         if writable and view.readonly:
             raise WrongState("the index is to be changed but its memory is read-only")
-        return cls(view, entries=_check_header(view), empty=empty, writable=writable)
+        return cls(view, entries=_check_header(view), empty=empty, writable=writable, source=source)
 
     @classmethod
     def _from_layout(cls, layout: Layout) -> IndexTable:
@@ -121,6 +129,17 @@ class IndexTable:
         self.view.release()
 
     # --- looking
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole table."""
+        return len(self.view)
+
+    def read_at(self, offset: int, length: int) -> Buffer:
+        """Return a part of the table in file format."""
+        if self._source is not None:
+            return self._source.read_at(offset, length)
+        return self.view[offset : offset + length]
 
     def __len__(self) -> int:
         """Return the number of objects as the header says it."""
@@ -153,15 +172,15 @@ class IndexTable:
             if found == NOWHERE:
                 raise UnknownMarker("marker not found")
             start = found + BUCKET_SIZE
-        return hashscan.ids(self.view, start)
+        return hashscan.ids(self, start)
 
     def items(self) -> Iterator[tuple[bytes, int, int]]:
         """Yield (object id, segment, offset) in bucket order; good until the next change."""
-        return hashscan.items(self.view)
+        return hashscan.items(self)
 
     def count_entries(self) -> int:
         """Return how many buckets hold an object: what the header should say."""
-        return hashscan.count_objects(self.view)
+        return hashscan.count_objects(self)
 
     # --- changing
 
@@ -256,7 +275,7 @@ class IndexTable:
         Source: spec, section 5.3.
         """
         if self.empty == NOT_COUNTED:
-            self.empty = hashscan.count_empty(self.view)
+            self.empty = hashscan.count_empty(self.view[HEADER_SIZE:])
             if self.empty < self._least_empty:
                 return self.buckets
         # A header that says too little may hide that there is no room at all.

@@ -11,6 +11,7 @@ from functools import cache
 from itertools import chain, compress
 from struct import Struct
 
+from ..buffers import InMemory
 from ..limits import ID_SIZE
 from .hashlayout import BUCKET, BUCKET_SIZE, HEADER_SIZE
 
@@ -19,35 +20,37 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
+    from ..buffers import Buffer, Source
+
 _CHUNK_BUCKETS: Final = 4096
 _CHUNK: Final = _CHUNK_BUCKETS * BUCKET_SIZE
 _IS_USED: Final = bytes([1] * 255 + [0])
 """A mark -> whether the bucket holds an object."""
 
 
-def ids(view: memoryview, start: int = HEADER_SIZE) -> Iterator[bytes]:
+def ids(table: Source, start: int = HEADER_SIZE) -> Iterator[bytes]:
     """Yield the object ids in the buckets from the position `start` on."""
-    return chain.from_iterable(map(_ids_of, _chunks(view, start)))
+    return chain.from_iterable(map(_ids_of, _chunks(table, start)))
 
 
-def items(view: memoryview) -> Iterator[tuple[bytes, int, int]]:
+def items(table: Source) -> Iterator[tuple[bytes, int, int]]:
     """Yield (object id, segment, offset) of all objects, in the order of the buckets."""
-    return chain.from_iterable(map(_items_of, _chunks(view, HEADER_SIZE)))
+    return chain.from_iterable(map(_items_of, _chunks(table, HEADER_SIZE)))
 
 
-def count_empty(view: memoryview) -> int:
-    """Return the number of EMPTY buckets."""
-    return sum(_marks(chunk, 0).count(0xFF) for chunk in _chunks(view, HEADER_SIZE))
+def count_empty(buckets: Buffer) -> int:
+    """Return the number of EMPTY ones among whole buckets."""
+    return sum(_marks(chunk, 0).count(0xFF) for chunk in _chunks(InMemory(buckets), 0))
 
 
-def count_objects(view: memoryview) -> int:
+def count_objects(table: Source) -> int:
     """Return the number of buckets that hold an object."""
-    return sum(_used(chunk).count(1) for chunk in _chunks(view, HEADER_SIZE))
+    return sum(_used(chunk).count(1) for chunk in _chunks(table, HEADER_SIZE))
 
 
-def _chunks(view: memoryview, start: int) -> Iterator[bytes]:
-    for position in range(start, len(view), _CHUNK):
-        yield bytes(view[position : position + _CHUNK])
+def _chunks(table: Source, start: int) -> Iterator[bytes]:
+    for position in range(start, table.size, _CHUNK):
+        yield bytes(table.read_at(position, _CHUNK))
 
 
 def _ids_of(chunk: bytes) -> Iterator[bytes]:

@@ -5,24 +5,17 @@ Source: spec, repository-format.md section 7.
 
 from __future__ import annotations
 
+from ..buffers import InMemory
 from ..errors import FileIntegrityError
 from ..values import Value
-from .hashlayout import HEADER_SIZE
+from .hashlayout import BUCKET_SIZE, HEADER_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Final, Protocol
 
-    from ..buffers import Buffer
-
-    class Source(Protocol):
-        """A file read at positions; fewer bytes than asked for only where it ends."""
-
-        @property
-        def size(self) -> int: ...
-
-        def read_at(self, offset: int, length: int) -> Buffer: ...
+    from ..buffers import Buffer, Source
 
     class _Hash(Protocol):
         def update(self, data: Buffer, /) -> None: ...
@@ -37,8 +30,8 @@ _VERSION: Final = 2
 _HEADER_PART: Final = "HashHeader"
 _LAST_PART: Final = "final"
 _SHOWN_LENGTH: Final = 40
-_PIECE: Final = 1 << 20
-"""Bytes hashed at once: a file is never in memory as a whole."""
+_PIECE: Final = (1 << 20) // BUCKET_SIZE * BUCKET_SIZE
+"""Bytes hashed at once: a file is never in memory as a whole. Of an index they are whole buckets."""
 
 
 class FileDigests(Value):
@@ -51,10 +44,13 @@ class FileDigests(Value):
         """Compare with the content of the hints file `name` (`hints.17`), piece by piece. Raises FileIntegrityError."""
         self._compare(name, _digests(self.algorithm, name, source, {_LAST_PART: source.size}))
 
-    def verify_index(self, name: str, source: Source) -> None:
-        """Compare with the content of the index file `name` (`index.17`), piece by piece. Raises FileIntegrityError."""
+    def verify_index(self, name: str, source: Source, look: Callable[[Buffer], None] | None = None) -> None:
+        """Compare with the content of the index file `name` (`index.17`), piece by piece. Raises FileIntegrityError.
+
+        `look`: is shown all buckets on the way, many at a time.
+        """
         parts = {_HEADER_PART: HEADER_SIZE, _LAST_PART: source.size}
-        self._compare(name, _digests(self.algorithm, name, source, parts))
+        self._compare(name, _digests(self.algorithm, name, source, parts, look))
 
     def _compare(self, name: str, actual: Mapping[str, str]) -> None:
         for part, digest in actual.items():
@@ -81,26 +77,21 @@ class IntegrityData(Value):
 
 def hints_digests(name: str, data: Buffer) -> dict[str, str]:
     """Return part -> digest of the hints file `name` (`hints.17`)."""
-    return _digests(XXH64, name, _InMemory(data), {_LAST_PART: len(data)})
+    return _digests(XXH64, name, InMemory(data), {_LAST_PART: len(data)})
 
 
-def index_digests(name: str, view: Buffer) -> dict[str, str]:
+def index_digests(name: str, source: Source) -> dict[str, str]:
     """Return part -> digest of the index file `name` (`index.17`)."""
-    return _digests(XXH64, name, _InMemory(view), {_HEADER_PART: HEADER_SIZE, _LAST_PART: len(view)})
+    return _digests(XXH64, name, source, {_HEADER_PART: HEADER_SIZE, _LAST_PART: source.size})
 
 
-class _InMemory:
-    """Data in memory, read like a file, without a copy."""
-
-    def __init__(self, data: Buffer) -> None:
-        self._data = memoryview(data)
-        self.size = len(data)
-
-    def read_at(self, offset: int, length: int) -> memoryview:
-        return self._data[offset : offset + length]
-
-
-def _digests(algorithm: str, name: str, source: Source, parts: Mapping[str, int]) -> dict[str, str]:
+def _digests(
+    algorithm: str,
+    name: str,
+    source: Source,
+    parts: Mapping[str, int],
+    look: Callable[[Buffer], None] | None = None,
+) -> dict[str, str]:
     """Return the state of one running hash at each part. `parts`: name -> position, ascending (spec: section 7.1)."""
     state = _new_hash(algorithm)
     state.update(_labelled(name))
@@ -112,6 +103,8 @@ def _digests(algorithm: str, name: str, source: Source, parts: Mapping[str, int]
             if not piece:
                 break  # shorter than the header, or cut while it is read: no digest will match
             state.update(piece)
+            if look is not None and offset >= HEADER_SIZE:
+                look(piece)
             offset += len(piece)
         state.update(_labelled(part) + b"%d" % end)
         digests[part] = state.hexdigest()

@@ -98,6 +98,18 @@ class Patch(ABC):
     view: memoryview
     """The whole file; valid until `close`."""
 
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return len(self.view)
+
+    @abstractmethod
+    def read_at(self, offset: int, length: int) -> Buffer:
+        """Return at most `length` bytes of `view`; however much is read, this process's memory does not grow by it.
+
+        Raises StorageError.
+        """
+
     @abstractmethod
     def sync(self) -> None:
         """Return when the content of `view` is on stable storage."""

@@ -50,16 +50,7 @@ class FilesystemReader(Reader):
             raise storage_error(error, self._name) from None
 
     def read_at(self, offset: int, length: int) -> bytes:
-        try:
-            data = os.pread(self._descriptor, length, offset)
-            while 0 < len(data) < length:
-                more = os.pread(self._descriptor, length - len(data), offset + len(data))
-                if not more:
-                    break
-                data += more
-        except OSError as error:
-            raise storage_error(error, self._name) from None
-        return data
+        return _read_at(self._descriptor, self._name, offset, length)
 
     def map(self) -> memoryview:
         import mmap
@@ -140,6 +131,9 @@ class FilesystemPatch(Patch):
         self._map = mmap.mmap(descriptor, 0)
         self.view = memoryview(self._map)
 
+    def read_at(self, offset: int, length: int) -> bytes:
+        return _read_at(self._descriptor, self._name, offset, length)
+
     def sync(self) -> None:
         try:
             self._map.flush()
@@ -153,6 +147,19 @@ class FilesystemPatch(Patch):
             self._map.close()
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _read_at(descriptor: int, name: str, offset: int, length: int) -> bytes:
+    try:
+        data = os.pread(descriptor, length, offset)
+        while 0 < len(data) < length:
+            more = os.pread(descriptor, length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+    except OSError as error:
+        raise storage_error(error, name) from None
+    return data
 
 
 def _sync_data(descriptor: int, name: str) -> None:

@@ -109,6 +109,9 @@ class MemoryPatch(Patch):
         self.view = memoryview(self._buffer)
         self._closed = False
 
+    def read_at(self, offset: int, length: int) -> bytes:
+        return bytes(self.view[offset : offset + length])
+
     def sync(self) -> None:
         self._file.content[:] = self._buffer
         self._file.sync()

@@ -170,7 +170,7 @@ def data_reply_head(call: Call, size: int) -> bytes:
 def ids_reply(call: Call, ids: list[bytes]) -> Reply:
     """Return the reply that carries object ids: as `result_reply`, in a quarter of the time."""
     head = _result_head(call) + _array_header(len(ids))
-    return (head, _ID_HEADER + _ID_HEADER.join(ids)) if ids else (head,)
+    return (head + _ID_HEADER, _ID_HEADER.join(ids)) if ids else (head,)
 
 
 def result_reply(call: Call, result: object) -> Reply:

@@ -56,13 +56,13 @@ GOOD_INDEX = record(**INDEX_1_DIGESTS)
 
 def test_the_digests_of_the_worked_example_come_out() -> None:
     assert integrity.hints_digests("hints.1", HINTS_1) == HINTS_1_DIGESTS
-    assert integrity.index_digests("index.1", index_1()) == INDEX_1_DIGESTS
+    assert integrity.index_digests("index.1", Bytes(index_1())) == INDEX_1_DIGESTS
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_digests_are_taken_of_any_kind_of_buffer_and_hold_none(kind: type) -> None:
     data = kind(index_1())
-    assert integrity.index_digests("index.1", data) == INDEX_1_DIGESTS
+    assert integrity.index_digests("index.1", Bytes(data)) == INDEX_1_DIGESTS
     if isinstance(data, bytearray):
         data.append(0)  # a bytearray that is still looked at cannot grow
     if isinstance(data, memoryview):
@@ -119,7 +119,7 @@ def test_each_file_written_by_borg_vouches_for_its_files(name: str, tmp_path: Pa
                 data.index.verify_index(index.name, Bytes(index.read_bytes()))
         elif index.exists():
             data.index.verify_index(index.name, Bytes(index.read_bytes()))
-            assert integrity.index_digests(index.name, index.read_bytes()) == data.index.digests
+            assert integrity.index_digests(index.name, Bytes(index.read_bytes())) == data.index.digests
         if hints.exists():
             data.hints.verify_hints(hints.name, Bytes(hints.read_bytes()))
             assert integrity.hints_digests(hints.name, hints.read_bytes()) == data.hints.digests

@@ -87,6 +87,9 @@ class FaultyPatch(Patch):
         self._name = name
         self.view = inner.view
 
+    def read_at(self, offset: int, length: int) -> Buffer:
+        return self._inner.read_at(offset, length)
+
     def sync(self) -> None:
         self._faults.step("sync", self._name)
         self._inner.sync()

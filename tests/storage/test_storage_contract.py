@@ -270,6 +270,8 @@ def test_a_copy_is_changed_in_place_and_the_source_stays(storage: Storage) -> No
     patch = storage.create_copy("index.1", "index.3.tmp")
     assert bytes(patch.view) == b"0123456789"
     patch.view[2:4] = b"__"
+    assert patch.size == 10
+    assert [patch.read_at(0, 4), patch.read_at(8, 4), patch.read_at(10, 1)] == [b"01__", b"89", b""]
     patch.sync()
     patch.close()
     patch.close()
