@@ -7,7 +7,7 @@ STAGE := .cache/stage
 SOURCES := $(shell find borg_serve_lib cli -name '*.py') pyproject.toml README.md
 export BORG_CLIENTS_CACHE := $(CURDIR)/.cache/clients
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-scale clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -28,9 +28,18 @@ lint: $(VENV)/installed
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+# In turn with borg serve, the same requests; then a real client. The tables go into docs/performance.md.
+BENCH = $(VENV)/bin/python -m
+SERVERS = --borg "$(BORG_CLIENTS_CACHE)/1.4.5/bin/borg serve" --ours "$(VENV)/bin/borg-serve"
 bench: $(VENV)/installed
 	$(PYTHON) scripts/borg_clients.py 1.4.5
-	$(VENV)/bin/python -m benchmarks.compare --borg "$(BORG_CLIENTS_CACHE)/1.4.5/bin/borg serve" --ours "$(VENV)/bin/borg-serve"
+	mkdir -p $(STAGE) && $(BENCH) benchmarks.compare $(SERVERS) --disk $(STAGE) --save docs/performance.md
+	$(BENCH) benchmarks.clients --client "$(BORG_CLIENTS_CACHE)/1.4.5/bin/borg" $(SERVERS) --save docs/performance.md
+
+# A quarter of an hour, and 10 GB of memory.
+bench-scale: $(VENV)/installed
+	$(PYTHON) scripts/borg_clients.py 1.4.5
+	$(BENCH) benchmarks.scale $(SERVERS) --save docs/performance.md
 
 # A virtual environment needs a Debian package, which the script installs where it is missing.
 $(VENV)/installed: $(SOURCES)

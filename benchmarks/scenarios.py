@@ -39,7 +39,7 @@ class Scenario:
     rewrites: bool = True
 
 
-def _put(count: int, size: int) -> Callable[[Path, Path], None]:
+def put(count: int, size: int) -> Callable[[Path, Path], None]:
     def write(path: Path, repository: Path) -> None:
         data = payload(size)
         with Requests(path, repository, create=True) as requests:
@@ -50,7 +50,7 @@ def _put(count: int, size: int) -> Callable[[Path, Path], None]:
     return write
 
 
-def _get(count: int, *, shuffled: bool = False) -> Callable[[Path, Path], None]:
+def get(count: int, *, shuffled: bool = False) -> Callable[[Path, Path], None]:
     def write(path: Path, repository: Path) -> None:
         ids = list(object_ids(count))
         if shuffled:
@@ -62,7 +62,7 @@ def _get(count: int, *, shuffled: bool = False) -> Callable[[Path, Path], None]:
     return write
 
 
-def _open(path: Path, repository: Path) -> None:
+def open_(path: Path, repository: Path) -> None:
     Requests(path, repository, exclusive=False).__exit__()
 
 
@@ -95,7 +95,7 @@ def _delete(count: int, *, compact: bool) -> Callable[[Path, Path], None]:
     return write
 
 
-def _commits(count: int) -> Callable[[Path, Path], None]:
+def commits(count: int) -> Callable[[Path, Path], None]:
     def write(path: Path, repository: Path) -> None:
         with Requests(path, repository) as requests:
             for object_id in object_ids(count, seed=1):
@@ -111,29 +111,29 @@ def _check(path: Path, repository: Path) -> None:
 
 
 SCENARIOS = (
-    Scenario("start (negotiate + open)", "small", _open, {"wall": 6, "memory": 3}, net=False, rewrites=False),
-    Scenario("put 1 MiB", None, _put(LARGE, MIB), {"cpu": 3}),
-    Scenario("put 8 MiB", None, _put(HUGE, 8 * MIB), {"cpu": 3}),
-    Scenario("put 1 KiB", None, _put(SMALL, KIB), {"cpu": 4}),
-    Scenario("get 1 MiB", "large", _get(LARGE), {"cpu": 3}, rewrites=False),
-    Scenario("get 8 MiB", "huge", _get(HUGE), {"cpu": 3}, rewrites=False),
-    Scenario("get 1 KiB in order", "small", _get(SMALL), {"cpu": 5}, rewrites=False),
-    Scenario("get 1 KiB at random", "small", _get(SMALL, shuffled=True), {"cpu": 5}, rewrites=False),
+    Scenario("start (negotiate + open)", "small", open_, {"wall": 6, "memory": 3}, net=False, rewrites=False),
+    Scenario("put 1 MiB", None, put(LARGE, MIB), {"cpu": 3}),
+    Scenario("put 8 MiB", None, put(HUGE, 8 * MIB), {"cpu": 3}),
+    Scenario("put 1 KiB", None, put(SMALL, KIB), {"cpu": 4}),
+    Scenario("get 1 MiB", "large", get(LARGE), {"cpu": 3}, rewrites=False),
+    Scenario("get 8 MiB", "huge", get(HUGE), {"cpu": 3}, rewrites=False),
+    Scenario("get 1 KiB in order", "small", get(SMALL), {"cpu": 5}, rewrites=False),
+    Scenario("get 1 KiB at random", "small", get(SMALL, shuffled=True), {"cpu": 5}, rewrites=False),
     Scenario("list", "small", _list(50), {"cpu": 3}, rewrites=False),
     Scenario("delete", "small", _delete(SMALL, compact=False), {"cpu": 3}),
-    Scenario("start and 20 commits", "small", _commits(20), {"wall": 1}, net=False),
+    Scenario("start and 20 commits", "small", commits(20), {"wall": 1}, net=False),
     Scenario("check, large objects", "segments", _check, {"wall": 2}),
     Scenario("check, small objects", "small", _check, {"wall": 2}),
     Scenario("compact half, large objects", "large", _delete(LARGE, compact=True), {"wall": 2}),
     Scenario("compact half, small objects", "small", _delete(SMALL, compact=True), {"wall": 2}),
-    Scenario("put 1 MiB on disk", None, _put(LARGE, MIB), {"wall": 1.3}, on_disk=True),
-    Scenario("put 1 KiB on disk", None, _put(SMALL, KIB), {"wall": 1.3}, on_disk=True),
-    Scenario("start and 20 commits on disk", "small", _commits(20), {"wall": 1}, net=False, on_disk=True),
+    Scenario("put 1 MiB on disk", None, put(LARGE, MIB), {"wall": 1.3}, on_disk=True),
+    Scenario("put 1 KiB on disk", None, put(SMALL, KIB), {"wall": 1.3}, on_disk=True),
+    Scenario("start and 20 commits on disk", "small", commits(20), {"wall": 1}, net=False, on_disk=True),
     Scenario("compact half on disk", "large", _delete(LARGE, compact=True), {"wall": 2}, on_disk=True),
-    Scenario("2 million objects: one get", "many", _get(1), {"wall": 20, "memory": 5}, net=False, rewrites=False),
-    Scenario("2 million objects: one put", "many", _commits(1), {"wall": 3, "memory": 3}, net=False),
+    Scenario("2 million objects: one get", "many", get(1), {"wall": 20, "memory": 5}, net=False, rewrites=False),
+    Scenario("2 million objects: one put", "many", commits(1), {"wall": 3, "memory": 3}, net=False),
     Scenario("2 million objects: list all", "many", _list(1), {"wall": 1, "memory": 1}, net=False, rewrites=False),
-    Scenario("2 million new objects", None, _put(MANY, 8), {"memory": 1}, net=False, most_runs=1),
+    Scenario("2 million new objects", None, put(MANY, 8), {"memory": 1}, net=False, most_runs=1),
 )
 
 BASES: dict[str, tuple[int, int]] = {
@@ -150,7 +150,7 @@ def prepare(base: str, directory: Path, command: str) -> Path:
     """Make a prepared repository with the server `command`."""
     repository = directory / base
     requests = directory / f"{base}.requests"
-    _put(*BASES[base])(requests, repository)
+    put(*BASES[base])(requests, repository)
     serve(command, requests)
     requests.unlink()
     return repository

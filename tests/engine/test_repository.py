@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from borg_serve_lib.engine.log import SegmentLog
 from borg_serve_lib.engine.opening import HostRules
 from borg_serve_lib.engine.repository import Repository
 from borg_serve_lib.engine.requests import OpenRequest
@@ -28,9 +31,11 @@ from borg_serve_lib.errors import (
     WrongState,
 )
 from borg_serve_lib.events.transactions import UncommittedSegmentsRemoved
+from borg_serve_lib.format.integrity import FileDigests
 from borg_serve_lib.limits import MANIFEST_ID, MAX_DATA_SIZE
 from borg_serve_lib.locking.memory import MemoryLockManager
 from borg_serve_lib.reporting import Level
+from borg_serve_lib.storage.places import FilesystemProvider
 from tests.engine.support import READING, WRITING, Notes, content, created, identity, opened
 
 
@@ -524,6 +529,55 @@ def test_a_session_without_a_lock_that_has_to_make_the_index_leaves_no_trace(pat
     assert content(unlocked) == {identity(1): b"one"}
     unlocked.close()
     assert sorted(file.name for file in path.rglob("*")) == before
+
+
+def test_an_index_written_here_is_not_verified_again_but_after_an_upgrade_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified: list[str] = []
+    verify_index = FileDigests.verify_index
+
+    def verify(self: FileDigests, name: str, *rest: Any) -> None:
+        verified.append(name)
+        verify_index(self, name, *rest)
+
+    monkeypatch.setattr(FileDigests, "verify_index", verify)
+    locks = MemoryLockManager()
+    with closing(created(path, locks=locks)) as repository:
+        for number in range(3):
+            repository.put(identity(number), b"data")
+            repository.commit()
+        assert len(repository) == 3
+    assert verified == []
+    with closing(opened(path, OpenRequest(exclusive=None, lock_wait=0), locks=locks)) as repository:
+        assert len(repository) == 3
+        repository.put(identity(3), b"data")
+        repository.commit()
+    # By the reader, and again by the writer, since another one might have come first.
+    assert verified == ["index.8", "index.8"]
+
+
+def test_only_a_read_that_took_time_makes_reads_slow(path: Path) -> None:
+    with closing(created(path)) as repository:
+        repository.put(identity(1), b"data")
+        repository.commit()
+    now = 0.0
+    cost = 0.001
+
+    def clock() -> float:
+        nonlocal now
+        now += cost
+        return now
+
+    storage = FilesystemProvider().open(str(path))
+    log = SegmentLog(storage, segments_per_dir=1000, max_segment_size=1 << 20, clock=clock)
+    assert log.reads_slowly
+    assert bytes(log.read_put(identity(1), 0, 8)) == b"data"
+    assert log.reads_slowly
+    cost = 0.0001
+    log.read_put(identity(1), 0, 8)
+    assert not log.reads_slowly
+    log.close()
 
 
 def test_what_somebody_else_has_committed_in_spite_of_the_lock_is_not_undone(path: Path) -> None:

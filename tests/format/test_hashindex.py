@@ -460,6 +460,47 @@ def test_a_table_that_moves_says_so_and_shows_its_new_bytes() -> None:
     assert bytes(table.view) == bytes(filled([numbered(i) for i in range(775)]).view)
 
 
+def test_set_returns_where_the_object_was() -> None:
+    ids = [numbered(i) for i in range(2000)]  # many of them not in the bucket that is their home
+    table = IndexTable.new()
+    assert {table.set(object_id, 1, number) for number, object_id in enumerate(ids)} == {None}
+    assert [table.set(object_id, 2, 0) for object_id in ids] == [(1, number) for number in range(2000)]
+    table.remove(ids[0])
+    assert table.set(ids[0], 3, 0) is None
+
+
+def test_empty_buckets_that_are_known_are_not_counted_and_stay_right() -> None:
+    original = filled([numbered(i) for i in range(500)])
+    buffer = bytearray(original.view)
+    table = IndexTable.load(memoryview(buffer), writable=True, empty=original.empty)
+    table.set(numbered(500), 1, 1)
+    table.remove(numbered(3))
+    assert table.empty == original.empty - 1
+    counted = loaded(bytes(buffer))
+    counted.set(numbered(501), 1, 1)
+    assert counted.empty == original.empty - 2
+
+
+def test_all_is_read_from_the_file_and_single_objects_from_the_view() -> None:
+    data = bytes(filled([numbered(i) for i in range(5000)]).view)
+
+    class File:
+        size = len(data)
+        read = 0
+
+        def read_at(self, offset: int, length: int) -> bytes:
+            self.read += length
+            return data[offset : offset + length]
+
+    file = File()
+    table = IndexTable.load(memoryview(data), writable=False, source=file)
+    assert table.get(numbered(7)) is not None
+    assert file.read == 0
+    assert sorted(table.ids()) == sorted(numbered(i) for i in range(5000))
+    assert file.read >= len(data) - 18
+    assert table.count_entries() == 5000
+
+
 def test_a_released_table_holds_no_buffer_and_cannot_be_used() -> None:
     buffer = bytearray(filled([numbered(i) for i in range(10)]).view)
     view = memoryview(buffer)

@@ -102,6 +102,25 @@ def test_every_flipped_bit_and_every_cut_within_an_entry_is_noticed() -> None:
                 listed(content[:length])
 
 
+@pytest.mark.parametrize("window", [41, 42, 50, 100])
+def test_damage_beyond_the_part_that_was_read_is_noticed_without_data(window: int) -> None:
+    content = segment.MAGIC + put(IDS[0], bytes(range(150))) + put(IDS[1], bytes(range(120))) + COMMIT_ENTRY
+    ends = {8, 8 + 191, 8 + 191 + 161}
+
+    def read(data: bytes) -> list[tuple[int, bytes, int, int]]:
+        return [entry[:4] for entry in segment.entries(Bytes(data), 3, window=window, with_data=False)]
+
+    assert read(content) == [entry[:4] for entry in segment.entries(Bytes(content), 3)]
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 0x10
+        with pytest.raises(IntegrityError, match="segment 3, offset"):
+            read(bytes(damaged))
+    for length in set(range(8, len(content))) - ends:
+        with pytest.raises(IntegrityError, match=r"short read|entry header"):
+            read(content[:length])
+
+
 def test_a_longer_delete_with_a_good_checksum_is_read() -> None:
     assert listed(segment.MAGIC + sealed(1, IDS[0] + b"more"))[0][:2] == (DELETE, IDS[0])
 
