@@ -64,8 +64,9 @@ def serve_process(
     identity = Identity(borg_host_id, user=user, client=client_address)
     outcome = _confine(forced, paths, identity)
     options = resolve_options(forced, original_command)
+    writer = LineWriter(_STDERR)
     log = ClientLog(
-        LineWriter(_STDERR),
+        writer,
         level=options.log_level,
         topics=(*options.debug_topics, *_TOPICS_ASKED_FOR),
         json=options.log_json,
@@ -85,7 +86,8 @@ def serve_process(
     if options.show_version:
         _show_version(log)
     limits = TimeLimits(idle=options.idle_timeout or None, session=options.session_timeout or None)
-    status = serve_stdio(server.connect(log), stdin=_STDIN, stdout=_STDOUT, limits=limits)
+    connection = server.connect(log)
+    status = serve_stdio(connection, stdin=_STDIN, stdout=_STDOUT, limits=limits, ending=writer.hurry, exits=True)
     status = status if modern_exit_codes else _classic(status)
     if options.show_rc:
         _show_status(log, status)

@@ -6,6 +6,10 @@ readers share one entry in the roster; a server of several connections in one pr
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class Claims:
     """The locks of this process, by the path of what they hold.
@@ -14,13 +18,17 @@ class Claims:
     for good if a signal handler raised an exception at the wrong moment.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pid: Callable[[], int]) -> None:
+        """`pid`: returns the id of this process; in a child made by fork, nothing is claimed."""
+        self._pid = pid
+        self._of = pid()
         # Of the claimants of a lock directory, in the order they came, the first has it.
         self._claimants: dict[str, dict[object, None]] = {}
         self._readers: dict[str, set[object]] = {}
 
     def claim(self, path: str, claimant: object) -> bool:
         """Claim the lock directory `path`; return whether `claimant` has it now. If not, the claim is void."""
+        self._forget_the_parents()
         self._claimants.setdefault(path, {})[claimant] = None
         if self.owner(path) is claimant:
             return True
@@ -29,6 +37,7 @@ class Claims:
 
     def owner(self, path: str) -> object:
         """Return who has the lock directory `path`, None if nobody."""
+        self._forget_the_parents()
         return next(iter(list(self._claimants.get(path, ()))), None)
 
     def drop(self, path: str, claimant: object) -> None:
@@ -37,6 +46,7 @@ class Claims:
 
     def sign_on(self, path: str, reader: object) -> None:
         """Count `reader` among those that the process's entry in the roster of `path` stands for."""
+        self._forget_the_parents()
         self._readers.setdefault(path, set()).add(reader)
 
     def sign_off(self, path: str, reader: object) -> None:
@@ -49,11 +59,18 @@ class Claims:
 
     def readers(self, path: str) -> frozenset[object]:
         """Return the readers that the process's entry in the roster of `path` stands for."""
+        self._forget_the_parents()
         return frozenset(self._readers.get(path, ()))
 
     def has_entry(self, path: str) -> bool:
         """Return whether an entry with the process's name in the roster of `path` is of this process's making."""
+        self._forget_the_parents()
         return path in self._readers
+
+    def _forget_the_parents(self) -> None:
+        pid = self._pid()
+        if pid != self._of:
+            self._of, self._claimants, self._readers = pid, {}, {}
 
     def entry_removed(self, path: str) -> None:
         """Note that the process has no entry in the roster of `path` any more. The lock directory must be held."""

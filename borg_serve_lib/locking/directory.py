@@ -13,6 +13,7 @@ from .claims import Claims
 from .identity import Holder, parse_lock_name
 from .judge import Judge
 from .owner import Verdict
+from .realdirs import opened_directory
 from .waiting import Deadline
 
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
@@ -118,16 +119,17 @@ class LockDirectory:
     def names(self) -> list[str]:
         """Return the names in the directory, whoever's they are."""
         try:
-            return os.listdir(self.path)
+            with opened_directory(self.path) as directory:
+                return os.listdir(directory)
         except OSError:
             return []
 
     def break_open(self) -> None:
         """Remove the directory with all that is in it, whoever's (spec: section 9.5). Raises OSError."""
-        with suppress(FileNotFoundError):
-            for name in os.listdir(self.path):
+        with suppress(FileNotFoundError), opened_directory(self.path) as directory:
+            for name in os.listdir(directory):
                 with suppress(FileNotFoundError):
-                    os.unlink(f"{self.path}/{name}")
+                    os.unlink(name, dir_fd=directory)
         try:
             os.rmdir(self.path)
         except FileNotFoundError:
@@ -178,7 +180,7 @@ class LockDirectory:
         except OSError as refusal:
             self._moving = os.path.lexists(self._own_file)
             # Some file systems word "not empty" differently; but where no directory is, nobody holds the lock.
-            if not self._moving and refusal.errno not in _OCCUPIED and not os.path.isdir(self.path):
+            if not self._moving and refusal.errno not in _OCCUPIED and not _is_directory(self.path):
                 raise LockFailed(self.path, str(refusal)) from refusal
             return self._moving
         finally:
@@ -212,7 +214,8 @@ class LockDirectory:
                 if verdict is not Verdict.DEAD:
                     return False
                 try:
-                    os.unlink(f"{self.path}/{name}")
+                    with opened_directory(self.path) as directory:
+                        os.unlink(name, dir_fd=directory)
                 except FileNotFoundError:
                     continue  # another one was quicker
                 except OSError:
@@ -223,3 +226,7 @@ class LockDirectory:
             with suppress(OSError):
                 os.rmdir(self.path)
         return removed
+
+
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)

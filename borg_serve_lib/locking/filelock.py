@@ -70,7 +70,7 @@ class FileLock(RepositoryLock):
         self._reporter = _OncePerWait(reporter)
         self._directory = LockDirectory(self.path, judge, self._reporter, claims)
         self._roster = RosterFile(self.path, judge, self._reporter)
-        self._waiting = WaitingWriters(repository, judge)
+        self._waiting = WaitingWriters(repository, judge, lease.age)
         self._leftovers = Leftovers(lease.files, judge)
         self._claims = claims
         self._me = Holder("", 0, 0)
@@ -80,6 +80,7 @@ class FileLock(RepositoryLock):
         if mode is LockMode.NONE:
             raise InvalidArgument("a lock is acquired either shared or exclusive")
         deadline = Deadline(wait, self._clock, self._sleep)
+        self._disown()
         before = self.mode
         if before in (mode, LockMode.EXCLUSIVE):
             return
@@ -94,6 +95,7 @@ class FileLock(RepositoryLock):
             raise
 
     def downgrade(self) -> None:
+        self._disown()
         if self.mode is LockMode.NONE:
             raise NotLocked(self.path)
         if self.mode is LockMode.SHARED:
@@ -119,12 +121,12 @@ class FileLock(RepositoryLock):
             raise
 
     def holds_exclusive(self) -> bool:
-        return self.mode is LockMode.EXCLUSIVE and self._directory.is_mine() and not self._lease.inherited
+        return self.mode is LockMode.EXCLUSIVE and self._directory.is_mine() and self._lease.is_mine(self._me)
 
     def release(self) -> None:
+        self._disown()
         mode = self.mode
-        if mode is LockMode.NONE or self._lease.inherited:
-            self.mode = LockMode.NONE
+        if mode is LockMode.NONE:
             self._lease.leave(self)  # left when a signal came in the very moment of a failure
             return
         self._begin()
@@ -189,7 +191,8 @@ class FileLock(RepositoryLock):
 
     def _sign_on(self, deadline: Deadline) -> None:
         """Take a place among the readers."""
-        self._waiting.let_pass(deadline.part(0.5, LONGEST_COURTESY))
+        if not self._waiting.let_pass(deadline.part(0.5, LONGEST_COURTESY), deadline):
+            raise LockTimeout(self.path)
         while True:
             self._directory.take(self._me, deadline)
             try:
@@ -272,6 +275,11 @@ class FileLock(RepositoryLock):
             self._claims.entry_removed(self.path)
         if mode is not LockMode.NONE:
             self._leftovers.clear(roster.shared | roster.exclusive | {self._me})
+
+    def _disown(self) -> None:
+        """In a child made by fork: what its parent holds is not held here."""
+        if self.mode is not LockMode.NONE and not self._lease.is_mine(self._me):
+            self.mode = LockMode.NONE
 
     def _begin(self) -> None:
         self._reporter.forget()

@@ -98,4 +98,6 @@ class LeaseJudge(Judge):
     def _conclude(self, state: LeaseState, holder: Holder) -> Verdict:
         if state is LeaseState.KEPT:
             return Verdict.ALIVE
+        if state is LeaseState.UNREAD:
+            return Verdict.UNKNOWN
         return Verdict.DEAD if state is LeaseState.FREE else self._otherwise.judge(holder)

@@ -18,6 +18,7 @@ from .owner import OwnerRecord, render_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _thread
     from collections.abc import Callable
 
     from ..reporting import Reporter
@@ -78,7 +79,16 @@ class Lease:
         self._creating = False
         self._since = 0.0
         self._local = False
-        self._mutex = _thread.RLock()
+        self._new_mutex = _thread.RLock
+        self._mutex = self._new_mutex()
+        self._mutex_of = identity.pid()
+
+    @property
+    def _guard(self) -> _thread.RLock:
+        # In a child made by fork, the thread that has locked it may not exist.
+        if self._mutex_of != self._identity.pid():
+            self._mutex, self._mutex_of = self._new_mutex(), self._identity.pid()
+        return self._mutex
 
     def join(self, user: object, reporter: Reporter) -> Holder:
         """Take the lease for the lock `user`, unless another lock has done so; return as whom to take the lock.
@@ -86,10 +96,11 @@ class Lease:
         `reporter` is told if this disk knows no leases. Raises LockFailed when there are too many of that name; call
         `leave` even so.
         """
-        with self._mutex:
+        with self._guard:
             self._users.add(user)
             if self.holder is not None and not self.inherited:
                 return self.holder
+            self._creating = False
             self._forget()
             self._users = {user}
             self._since = self._now()
@@ -103,7 +114,7 @@ class Lease:
 
         `orphaned`: lock files may still name this process; that it holds nothing, only the file can prove.
         """
-        with self._mutex:
+        with self._guard:
             if self.inherited:
                 self._users.clear()
                 self._forget()
@@ -114,12 +125,20 @@ class Lease:
     @property
     def inherited(self) -> bool:
         """Whether this process is a child, made by fork, of the one that has the lease."""
-        holder = self.holder
-        return holder is not None and holder.pid != self._identity.pid()
+        return self.holder is not None and not self.is_mine(self.holder)
+
+    def is_mine(self, holder: Holder) -> bool:
+        """Return whether `holder` is this very process, and not one that it was made from by fork."""
+        return holder.pid == self._identity.pid()
+
+    def age(self, holder: Holder) -> float:
+        """Return for how many seconds `holder` has asked for its lock or had it; negative where clocks differ."""
+        record = self.files.record(holder)
+        return self._now() - record.since if record is not None else float("inf")
 
     def tell(self, mode: str, activity: str = "") -> None:
         """Note in the lease how the lock is held (or "waiting"), and what takes long just now; as far as possible."""
-        with self._mutex, suppress(OSError):
+        with self._guard, suppress(OSError):
             if self._descriptor >= 0 and not self.inherited:
                 record = OwnerRecord(
                     started=self._identity.started,
@@ -191,7 +210,7 @@ class Lease:
         if state in OBTAINABLE:
             self.took_over = state is LeaseState.FREE
             return True
-        return False if state is LeaseState.UNCLEAR else None
+        return False if state in (LeaseState.UNCLEAR, LeaseState.UNREAD) else None
 
     def _obstacle(self) -> str | None:
         """Lock the new lease; return None if it is ours, "" if somebody was quicker, else why locks do not work."""

@@ -32,7 +32,14 @@ class LeaseState(Enum):
     FREE = "nobody keeps it locked, which proves that its holder is dead"
     EMPTY = "nobody keeps it locked, and nobody has written to it: it proves nothing, and anybody may remove it"
     UNCLEAR = "it proves nothing"
+    UNREAD = "it could not be looked at just now, and its holder may be alive"
 
+
+_NO_LEASE = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+"""What opening fails with where something else than a lease of ours lies, or one that others are not shown."""
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+"""What locking fails with on a file system without locks. All else, such as too many open files, says nothing."""
 
 OBTAINABLE = (LeaseState.FREE, LeaseState.EMPTY)
 
@@ -59,8 +66,10 @@ class LeaseFiles:
             descriptor = os.open(path, OPEN_LEASE)
         except FileNotFoundError:
             return LeaseState.ABSENT, -1
-        except (OSError, ValueError):
+        except ValueError:
             return LeaseState.UNCLEAR, -1
+        except OSError as error:
+            return LeaseState.UNCLEAR if error.errno in _NO_LEASE else LeaseState.UNREAD, -1
         kept = -1
         try:
             state = self._state(path, descriptor)
@@ -105,8 +114,8 @@ class LeaseFiles:
                 return LeaseState.UNCLEAR
             if not _lock(descriptor) or not is_at(path, descriptor):  # or another one is in its place by now
                 return LeaseState.KEPT
-        except OSError:  # no locks on this file system
-            return LeaseState.UNCLEAR
+        except OSError as error:
+            return LeaseState.UNCLEAR if error.errno in _NO_LOCKS else LeaseState.UNREAD
         if not os.fstat(descriptor).st_size:
             return LeaseState.EMPTY
         return LeaseState.FREE if self._locks_tell(descriptor) else LeaseState.UNCLEAR
@@ -134,15 +143,18 @@ def is_at(path: str, descriptor: int) -> bool:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock an open file exclusively; return whether nobody else has it locked. Raises OSError where nothing can be."""
-    import portalocker
-
+    """Lock an open file exclusively; return whether nobody else has it locked. Raises OSError, see _NO_LOCKS."""
+    try:
+        import portalocker
+    except ImportError as error:
+        raise OSError(errno.EIO, str(error)) from error
     try:
         portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
     except portalocker.AlreadyLocked:
         return False
     except portalocker.LockException as error:
-        raise OSError(errno.ENOLCK, str(error)) from error
+        cause = error.args[0] if error.args else None
+        raise cause if isinstance(cause, OSError) else OSError(errno.EIO, str(error)) from error
     return True
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import partial
 
 from .directory import maker_of
 from .identity import parse_lock_name
 from .leasefiles import LEASE_PREFIX, OBTAINABLE, LeaseFiles
 from .owner import Verdict
 from .precedence import WAITING_PREFIX
+from .realdirs import opened_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,9 +63,11 @@ class Leftovers:
 
     def _clear_prepared(self, path: str, name: str) -> None:
         with suppress(OSError):
-            lock_names = os.listdir(path)
-            for lock_name in lock_names:
-                self._if_dead(parse_lock_name(lock_name), os.unlink, f"{path}/{lock_name}")
+            with opened_directory(path) as directory:
+                lock_names = os.listdir(directory)
+                for lock_name in lock_names:
+                    remove = partial(os.unlink, dir_fd=directory)
+                    self._if_dead(parse_lock_name(lock_name), remove, lock_name)
             if lock_names:
                 os.rmdir(path)
             else:

@@ -46,7 +46,7 @@ class FileLockManager(LockManager):
         self._sleep = sleep
         self._reporter = reporter
         self._is_local_disk = is_local_disk
-        self._claims = Claims()
+        self._claims = Claims(identity.pid)
         self._leases: dict[str, Lease] = {}
 
     @classmethod

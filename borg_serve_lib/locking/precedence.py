@@ -1,5 +1,9 @@
-"""Writers that wait for readers are let through: new readers hold back a little. Borg lets a stream of readers starve
-a writer; its clients take no notice of the file by which ours find each other.
+"""Writers that wait for readers are let through: new readers hold back. Borg lets a stream of readers starve a writer;
+its clients take no notice of the file by which ours find each other.
+
+In the first minute of a writer's waiting no reader gets in before it. A stream of readers ends by that; who is still
+reading after a minute was there before and may go on for hours, through which others would wait in vain. From then on
+readers only hold back for a part of their own time.
 """
 
 from __future__ import annotations
@@ -12,11 +16,19 @@ from .judge import Judge
 from .owner import Verdict
 from .waiting import Deadline
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIRST_RIGHT = 60.0
+"""Seconds for which a waiting writer comes before all readers."""
+
 LONGEST_COURTESY = 10.0
 """Seconds that a reader holds back at most; never more than half of what it would wait for a lock."""
 
 WAITING_PREFIX = "lock.waiting."
 _PAUSE = 0.05
+_CAREFULLY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class WaitingWriters:
@@ -25,16 +37,18 @@ class WaitingWriters:
     Only those count whose lease says that they are alive: nobody could say whether the others are still waiting.
     """
 
-    def __init__(self, repository: str, judge: Judge) -> None:
+    def __init__(self, repository: str, judge: Judge, age: Callable[[Holder], float]) -> None:
+        """`age`: for how many seconds a writer has waited, negative where clocks differ."""
         self._repository = repository
         self._judge = judge
+        self._age = age
         self._queued = ""  # the file that says that we wait
 
     def queue_up(self, holder: Holder) -> None:
         """Let `holder` count as waiting, as far as the disk allows it."""
         self._queued = f"{self._repository}/{WAITING_PREFIX}{holder.lock_name}"
         with suppress(OSError):
-            os.close(os.open(self._queued, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+            os.close(os.open(self._queued, os.O_WRONLY | os.O_CREAT | _CAREFULLY, 0o666))
 
     def leave(self) -> None:
         """Wait no longer."""
@@ -43,18 +57,22 @@ class WaitingWriters:
                 os.unlink(self._queued)
             self._queued = ""
 
-    def let_pass(self, deadline: Deadline) -> None:
-        """Return when no writer is waiting any more, or `deadline` has passed."""
-        while not deadline.passed() and self._any():
+    def let_pass(self, courtesy: Deadline, deadline: Deadline) -> bool:
+        """Return True when a reader may go on: when no writer is waiting any more, or none that still has the first
+        right and `courtesy` has passed. Return False when `deadline` has passed before.
+        """
+        while ages := [self._age(holder) for holder in self._writers()]:
+            if courtesy.passed() and not any(0 <= age < FIRST_RIGHT for age in ages):
+                return True
+            if deadline.passed():
+                return False
             deadline.pause(_PAUSE)
+        return True
 
-    def _any(self) -> bool:
+    def _writers(self) -> list[Holder]:
         try:
-            names = [name for name in os.listdir(self._repository) if name.startswith(WAITING_PREFIX)]
+            names = os.listdir(self._repository)
         except OSError:
-            return False
-        return any(self._is_waiting(name) for name in names)
-
-    def _is_waiting(self, name: str) -> bool:
-        holder = parse_lock_name(name[len(WAITING_PREFIX) :])
-        return holder is not None and self._judge.judge(holder) is Verdict.ALIVE
+            return []
+        holders = (parse_lock_name(name[len(WAITING_PREFIX) :]) for name in names if name.startswith(WAITING_PREFIX))
+        return [holder for holder in holders if holder is not None and self._judge.judge(holder) is Verdict.ALIVE]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from contextlib import suppress
 
 from ..errors import LockFailed
@@ -15,8 +16,11 @@ from .judge import Judge
 from .owner import Verdict
 from .roster import Roster, parse_roster, render_roster
 
-_READ_LIMIT = 1 << 20
-"""Bytes; some 20,000 holders. What lies beyond is not read."""
+_MOST_BYTES = 1 << 20
+"""Some 20,000 holders. Something larger is no roster, and who is in it cannot be told."""
+
+_CAREFULLY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Neither led out of the repository by a symbolic link, nor kept waiting by a pipe."""
 
 
 class NoRoomForRoster(LockFailed):
@@ -82,11 +86,16 @@ class RosterFile:
 
     def _read(self) -> bytes | None:
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self.path, os.O_RDONLY | _CAREFULLY)
         except FileNotFoundError:
             return None
         try:
-            return os.read(descriptor, _READ_LIMIT)
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", self.path)
+            if status.st_size > _MOST_BYTES:
+                raise OSError(errno.EFBIG, f"more than {_MOST_BYTES} bytes", self.path)
+            return os.read(descriptor, _MOST_BYTES)
         finally:
             os.close(descriptor)
 
@@ -94,7 +103,7 @@ class RosterFile:
         if data == self._bytes:
             return
         before, self._bytes = self._bytes, b""  # not known while it is being written
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | _CAREFULLY, 0o666)
         try:
             try:
                 overwrite(descriptor, data)

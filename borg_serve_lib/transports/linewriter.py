@@ -30,6 +30,10 @@ class LineWriter:
         self._dropping = False
         self._torn = False
 
+    def hurry(self) -> None:
+        """From now on wait for nobody: lines that cannot be written at once are dropped."""
+        self._patience = 0.0
+
     def __call__(self, line: bytes) -> None:
         """Write a whole line, or drop what of it nobody reads."""
         rest = memoryview(b"\n" + line if self._torn else line)

@@ -38,6 +38,7 @@ _PIPE_SIZE = 1 << 20
 _F_SETPIPE_SZ = 1031
 """fcntl's F_SETPIPE_SZ, which Python 3.10's module does not have everywhere."""
 
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _PEER_GONE = 2
 _TIMED_OUT = 2
 SIGNALLED = 128
@@ -84,7 +85,14 @@ class _PeerGone(Exception):
 
 
 def serve_stdio(
-    connection: Connection, *, stdin: int, stdout: int, stderr: int = 2, limits: TimeLimits = NO_LIMITS
+    connection: Connection,
+    *,
+    stdin: int,
+    stdout: int,
+    stderr: int = 2,
+    limits: TimeLimits = NO_LIMITS,
+    ending: Callable[[], None] = lambda: None,
+    exits: bool = False,
 ) -> int:
     """Serve `connection` until the client goes away or a signal comes; return the exit code for the process.
 
@@ -92,12 +100,13 @@ def serve_stdio(
     local server too. ALRM and the interval timer serve to notice a client that vanished. The repository is closed and
     its lock given back in all cases; timer and signal handlers found are put back. `stderr`: where the connection's log
     goes; only looked at, so that a log nobody reads cannot hold up the end. `limits`: end the session with status 2;
-    they need the main thread, UsageError elsewhere.
+    they need the main thread, UsageError elsewhere. `ending`: called when nothing more is read, before the repository
+    is closed. `exits`: the process ends after this: TERM, HUP and INT stay ignored.
     """
     _enlarge_pipe(stdin)
     _enlarge_pipe(stdout)
     try:
-        _serve_and_close(connection, stdin, stdout, limits)
+        _serve_and_close(connection, _Signals(stdin, stdout, limits, exits=exits), stdin, stdout, ending)
     except TimeIsUp as end:
         if takes_a_line(stderr):
             connection.timed_out(str(end))
@@ -111,8 +120,9 @@ def serve_stdio(
     return connection.exit_code
 
 
-def _serve_and_close(connection: Connection, stdin: int, stdout: int, limits: TimeLimits) -> None:
-    signals = _Signals(stdout, limits)
+def _serve_and_close(
+    connection: Connection, signals: _Signals, stdin: int, stdout: int, ending: Callable[[], None]
+) -> None:
     try:
         try:
             signals.install()
@@ -120,6 +130,7 @@ def _serve_and_close(connection: Connection, stdin: int, stdout: int, limits: Ti
         finally:
             # The very signal that this is to hold back may still get in between.
             signals.hold_back()
+            ending()
     finally:
         connection.close()
         signals.put_back()
@@ -201,7 +212,7 @@ def _wait_for(descriptor: int, *, reading: bool) -> None:
     waiting.poll()
 
 
-def _nobody_reads(descriptor: int) -> bool:
+def _other_end_closed(descriptor: int) -> bool:
     """Return whether the other end of a pipe or socket is closed."""
     from select import POLLERR, POLLHUP, poll
 
@@ -223,9 +234,18 @@ class _Signals:
     """The signal handlers of a session."""
 
     def __init__(
-        self, stdout: int, limits: TimeLimits = NO_LIMITS, clock: Callable[[], float] = time.monotonic
+        self,
+        stdin: int,
+        stdout: int,
+        limits: TimeLimits = NO_LIMITS,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        exits: bool = False,
     ) -> None:
+        self._stdin = stdin
         self._stdout = stdout
+        self._parent = os.getppid()
+        self._exits = exits
         self._limits = limits
         self._clock = clock
         self._began = clock()
@@ -239,7 +259,7 @@ class _Signals:
     def install(self) -> None:
         """Begin to listen. Not in the main thread: signals are the business of whoever runs that."""
         try:
-            for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            for signum in _ENDING:
                 self._found[signum] = signal.signal(signum, self._handle)
             self._found[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
             self._found[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._look)
@@ -268,12 +288,18 @@ class _Signals:
         reason = self._time_is_up()
         if reason is not None:
             self._raised = TimeIsUp(reason)
-        elif _nobody_reads(self._stdout):
+        elif self._is_alone():
             self._raised = ClientVanished()
         else:
             return
         self._held_back = True
         raise self._raised
+
+    def _is_alone(self) -> bool:
+        """Return whether nobody reads the replies; or nobody can ask for more, and who started the server is gone:
+        then what still holds on to the other end of stdout is not the client.
+        """
+        return _other_end_closed(self._stdout) or (os.getppid() != self._parent and _other_end_closed(self._stdin))
 
     def _time_is_up(self) -> str | None:
         """Return which limit is reached, None as long as none is."""
@@ -306,5 +332,7 @@ class _Signals:
         if signal.SIGALRM in self._found:
             signal.setitimer(signal.ITIMER_REAL, *self._timer)
         for signum, handler in self._found.items():
-            if handler is not None:  # one that was not set from Python cannot be
+            if self._exits and signum in _ENDING:
+                signal.signal(signum, signal.SIG_IGN)
+            elif handler is not None:  # one that was not set from Python cannot be
                 signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal() returned

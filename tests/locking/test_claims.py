@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
+
 from borg_serve_lib.locking.claims import Claims
 
 
 def test_the_first_claimant_has_it_until_it_gives_it_up() -> None:
-    claims = Claims()
+    claims = Claims(os.getpid)
     assert claims.owner("/a") is None
     assert claims.claim("/a", "first")
     assert claims.claim("/a", "first")
@@ -17,7 +19,7 @@ def test_the_first_claimant_has_it_until_it_gives_it_up() -> None:
 
 
 def test_a_claim_that_failed_is_void() -> None:
-    claims = Claims()
+    claims = Claims(os.getpid)
     claims.claim("/a", "first")
     claims.claim("/a", "second")
     claims.drop("/a", "first")
@@ -26,17 +28,17 @@ def test_a_claim_that_failed_is_void() -> None:
 
 
 def test_claims_to_different_paths_do_not_meet() -> None:
-    claims = Claims()
+    claims = Claims(os.getpid)
     assert claims.claim("/a", "first")
     assert claims.claim("/b", "second")
 
 
 def test_dropping_what_was_never_claimed_does_nothing() -> None:
-    Claims().drop("/a", "first")
+    Claims(os.getpid).drop("/a", "first")
 
 
 def test_an_entry_is_ours_from_the_first_reader_until_it_is_removed() -> None:
-    claims = Claims()
+    claims = Claims(os.getpid)
     assert not claims.has_entry("/a")
     claims.sign_on("/a", "first")
     claims.sign_on("/a", "second")
@@ -54,9 +56,19 @@ def test_an_entry_is_ours_from_the_first_reader_until_it_is_removed() -> None:
 
 
 def test_all_readers_can_be_signed_off_at_once() -> None:
-    claims = Claims()
+    claims = Claims(os.getpid)
     claims.sign_on("/a", "first")
     claims.sign_on("/b", "first")
     claims.sign_all_off("/a")
     assert claims.readers("/a") == frozenset()
     assert claims.readers("/b") == {"first"}
+
+
+def test_a_child_made_by_fork_has_claimed_nothing() -> None:
+    pid = 5
+    claims = Claims(lambda: pid)
+    claims.claim("/a", "first")
+    claims.sign_on("/a", "first")
+    pid = 6
+    assert (claims.owner("/a"), claims.has_entry("/a"), claims.readers("/a")) == (None, False, frozenset())
+    assert claims.claim("/a", "second")

@@ -7,8 +7,10 @@ import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import attrs
+import portalocker
 import pytest
 
 from borg_serve_lib.errors import LockFailed, LockTimeout
@@ -554,3 +556,38 @@ def test_a_timeout_names_readers_nobody_can_judge_and_says_how_to_break_the_lock
     assert "borg break-lock" in told
     (wired,) = caught.value.wire_args
     assert told == f"Failed to create/acquire the lock {wired} (timeout)."
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM])
+@pytest.mark.parametrize("step", ["open", "lock"])
+def test_a_lease_that_cannot_be_looked_at_now_proves_nobody_dead(
+    place: Place, monkeypatch: pytest.MonkeyPatch, step: str, error: int
+) -> None:
+    lease = place.lease(7)
+    holder = place.join(lease)
+    judge = LeaseJudge(place.lease(99), BorgRules(place.identity(99), FakeProcesses(7)))
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(error, os.strerror(error))
+
+    with monkeypatch.context() as failing:
+        if step == "open":
+            failing.setattr(os, "open", fail)
+        else:
+            failing.setattr("portalocker.lock", lambda *_: raise_lock_exception(error))
+        assert judge.judge(holder) is Verdict.UNKNOWN
+        with judge.certify(holder) as verdict:
+            assert verdict is Verdict.UNKNOWN
+    lease.leave("lock")
+
+
+def raise_lock_exception(error: int) -> NoReturn:
+    raise portalocker.LockException(OSError(error, os.strerror(error)))
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_on_a_disk_without_locks_borgs_rules_hold(place: Place, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    holder = place.join(place.lease(7))
+    judge = LeaseJudge(place.lease(99), BorgRules(place.identity(99), FakeProcesses(7)))
+    monkeypatch.setattr("portalocker.lock", lambda *_: raise_lock_exception(error))
+    assert judge.judge(holder) is Verdict.DEAD

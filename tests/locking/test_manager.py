@@ -7,14 +7,15 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from borg_serve_lib import locking
-from borg_serve_lib.errors import LockFailed, LockTimeout, NotLocked, NotMyLock
+from borg_serve_lib.errors import LockError, LockFailed, LockTimeout, NotLocked, NotMyLock
 from borg_serve_lib.events.locks import MalformedLock, StaleLockRemoved, StaleRosterEntryRemoved
 from borg_serve_lib.locking.base import LockMode
 from borg_serve_lib.locking.filelock import RELEASE_WAIT, FileLock
@@ -189,13 +190,13 @@ def test_a_dead_owner_that_another_process_removes_first_is_not_told_by_us(
     put_lock(repo, "here@1.66-0")
     unlink = os.unlink
 
-    def outrun(path: str | Path) -> None:
-        if str(path).endswith("lock.exclusive/here@1.66-0"):
-            unlink(path)
+    def outrun(path: str | Path, **place: Any) -> None:
+        if str(path).endswith("here@1.66-0") and place:
+            unlink(path, **place)
             put = repo / "lock.exclusive" / "there@2.7-0"
             put.touch()
             disk.world.after(1, put.unlink)
-        unlink(path)
+        unlink(path, **place)
 
     monkeypatch.setattr(os, "unlink", outrun)
     lock = lock_of(disk, repo, 5)
@@ -336,9 +337,9 @@ def test_a_lock_that_is_taken_while_it_is_broken_is_left_to_the_new_owner(
 
 def test_a_lock_that_cannot_be_removed_is_not_broken(disk: Disk, repo: Path) -> None:
     put_lock(repo, "there@2.7-0")
-    for function in ("unlink", "rmdir"):
+    for function, part in (("unlink", "there@2.7-0"), ("rmdir", "lock.exclusive")):
         with pytest.MonkeyPatch.context() as monkeypatch:
-            failing(monkeypatch, function, errno.EROFS, "lock.exclusive")
+            failing(monkeypatch, function, errno.EROFS, part)
             with pytest.raises(LockFailed, match="Read-only") as caught:
                 lock_of(disk, repo, 5).break_lock()
             assert caught.value.path == f"{repo}/lock"
@@ -502,7 +503,7 @@ def test_something_else_in_the_place_of_the_lock_directory_is_named(disk: Disk, 
 def test_a_roster_that_cannot_be_read_fails_and_frees_the_directory(disk: Disk, repo: Path, mode: LockMode) -> None:
     (repo / "lock.roster").mkdir()
     lock = lock_of(disk, repo, 5)
-    with pytest.raises(LockFailed, match="Is a directory") as caught:
+    with pytest.raises(LockFailed, match="not a regular file") as caught:
         lock.acquire(mode, None)
     assert caught.value.path == f"{repo}/lock"
     assert lock.mode is NONE
@@ -679,7 +680,11 @@ def test_a_lock_directory_nobody_may_look_into_is_somebody_elses(
 ) -> None:
     put_lock(repo, "here@1.66-0")
     disk.processes.dead = {66}
-    failing(monkeypatch, "listdir", errno.EACCES, "lock.exclusive")
+
+    def refuse(path: str) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr("borg_serve_lib.locking.directory.opened_directory", refuse)
     with pytest.raises(LockTimeout):
         lock_of(disk, repo, 5).acquire(EXCLUSIVE, 1)
     assert lock_files(repo) == ["lock.exclusive"]
@@ -793,3 +798,66 @@ def test_an_upgrade_interrupted_at_any_line_leaves_the_reader_a_reader(disk: Dis
         assert lock_files(repo) == []
         rounds += 1
     assert rounds > 20
+
+
+# --- what others have put there -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A directory beside the repository, with the lock of a dead process and something else in it."""
+    directory = tmp_path / "outside"
+    directory.mkdir()
+    (directory / "here@1.66-0").touch()
+    (directory / "precious").touch()
+    return directory
+
+
+@pytest.mark.parametrize("name", ["lock.exclusive", "lock.exclusive.here@1.66-0.abcdefgh.tmp"])
+def test_no_symbolic_link_leads_out_of_the_repository(disk: Disk, repo: Path, outside: Path, name: str) -> None:
+    disk.processes.dead = {66}
+    (repo / name).symlink_to(outside)
+    lock = lock_of(disk, repo, 5)
+    with suppress(LockFailed):
+        lock.acquire(EXCLUSIVE, 0)
+        lock.release()
+    with suppress(LockFailed):
+        lock.break_lock()
+    assert sorted(os.listdir(outside)) == ["here@1.66-0", "precious"]
+
+
+@pytest.mark.parametrize("name", ["lock.roster", "lock.waiting.here@1.5-0", "lock.lease.here@1.5-0"])
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_written_through_a_symbolic_link(
+    disk: Disk, repo: Path, outside: Path, name: str, there: bool
+) -> None:
+    target = outside / ("precious" if there else "new")
+    (repo / name).symlink_to(target)
+    reader = lock_of(disk, repo, 6)
+    with suppress(LockFailed):
+        reader.acquire(SHARED, 0)
+    with suppress(LockError):
+        lock_of(disk, repo, 5).acquire(EXCLUSIVE, 1)
+    assert sorted(os.listdir(outside)) == ["here@1.66-0", "precious"]
+    assert (outside / "precious").read_bytes() == b""
+
+
+@pytest.mark.parametrize("name", ["lock.roster", "lock.waiting.here@1.5-0", "lock.lease.here@1.5-0"])
+def test_nobody_waits_for_a_pipe(disk: Disk, repo: Path, name: str) -> None:
+    os.mkfifo(repo / name)
+    reader = lock_of(disk, repo, 6)
+    with suppress(LockFailed):
+        reader.acquire(SHARED, 0)
+    with suppress(LockError):
+        lock_of(disk, repo, 5).acquire(EXCLUSIVE, 1)
+
+
+@pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
+def test_a_roster_too_large_to_be_one_frees_no_lock(disk: Disk, repo: Path, mode: LockMode) -> None:
+    with (repo / "lock.roster").open("wb") as roster:
+        roster.truncate(1 << 40)
+    with pytest.raises(LockFailed, match="more than 1048576 bytes"):
+        lock_of(disk, repo, 5).acquire(mode, None)
+    assert lock_files(repo) == ["lock.roster"]
+    lock_of(disk, repo, 5).break_lock()
+    assert lock_files(repo) == []

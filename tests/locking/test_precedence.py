@@ -35,23 +35,51 @@ def test_a_reader_lets_a_waiting_writer_pass(disk: Disk, tmp_path: Path) -> None
     came: list[object] = []
 
     def come_later() -> None:
-        disk.world.after(0.3, reader.release)
-        later.acquire(LockMode.SHARED, 1)
+        with pytest.raises(LockTimeout):  # nested in the writer's waiting, which therefore cannot end
+            later.acquire(LockMode.SHARED, 1)
         came.extend([disk.world.now, waiting(tmp_path)])
-        later.release()
 
     disk.world.after(0.5, come_later)
+    disk.world.after(0.8, reader.release)
     begun = disk.world.now
     writer.acquire(LockMode.EXCLUSIVE, 60)
-    assert came == [pytest.approx(begun + 1.0, abs=0.3), [f"lock.waiting.here@1.{WRITER}-0"]]
+    assert came == [pytest.approx(begun + 1.5, abs=0.3), [f"lock.waiting.here@1.{WRITER}-0"]]
     assert waiting(tmp_path) == []
     writer.release()
 
 
-def test_a_reader_holds_back_for_half_its_time_and_not_for_ever(disk: Disk, tmp_path: Path) -> None:
-    (tmp_path / f"lock.waiting.here@1.{WRITER}-0").touch()
+def waiting_writer(disk: Disk, path: Path) -> None:
+    (path / f"lock.waiting.here@1.{WRITER}-0").touch()
     # It is alive, as its lease says.
-    lock(disk, tmp_path, WRITER)._lease.join("its lock", disk.reporter)
+    lock(disk, path, WRITER)._lease.join("its lock", disk.reporter)
+
+
+@pytest.mark.parametrize("wait", [0, 1, 30])
+def test_in_its_first_minute_no_reader_gets_in_before_a_waiting_writer(disk: Disk, tmp_path: Path, wait: float) -> None:
+    waiting_writer(disk, tmp_path)
+    begun = disk.world.now
+    with pytest.raises(LockTimeout):
+        lock(disk, tmp_path, READER).acquire(LockMode.SHARED, wait)
+    assert disk.world.now - begun == pytest.approx(wait, abs=0.06)
+    assert not [name for name in os.listdir(tmp_path) if str(READER) in name]
+    reader = lock(disk, tmp_path, READER)
+    reader.acquire(LockMode.SHARED, 100)
+    assert disk.world.now - begun == pytest.approx(60, abs=0.1)
+    reader.release()
+
+
+def test_a_writer_whose_clock_is_ahead_has_no_first_right(disk: Disk, tmp_path: Path) -> None:
+    disk.world.now += 1000
+    waiting_writer(disk, tmp_path)
+    disk.world.now -= 1000
+    reader = lock(disk, tmp_path, READER)
+    reader.acquire(LockMode.SHARED, 0)
+    reader.release()
+
+
+def test_later_a_reader_holds_back_for_half_its_time_and_not_for_ever(disk: Disk, tmp_path: Path) -> None:
+    waiting_writer(disk, tmp_path)
+    disk.world.now += 60
     for wait, courtesy in ((0, 0.0), (1, 0.5), (8, 4.0), (100, 10.0), (None, 10.0)):
         begun = disk.world.now
         reader = lock(disk, tmp_path, READER)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from borg_serve_lib.errors import LockTimeout
 from borg_serve_lib.events.locks import StaleLockRemoved, StaleRosterEntryRemoved
+from borg_serve_lib.locking.base import LockMode
 
 from .support import (
     Recorder,
@@ -157,3 +161,106 @@ def test_a_lock_whose_owner_is_a_process_id_of_nobody_is_stale(tmp_path: Path) -
     with real_manager(HOST, reporter).exclusive(str(tmp_path), wait=0):
         pass
     assert reporter.events == [StaleLockRemoved(f"{HOST}.{pid}-0")]
+
+
+# --- fork -----------------------------------------------------------------------------------------------------------
+
+
+def in_a_child(action: Callable[[], object]) -> str:
+    """Return what `action` does in a child made by fork: its result, or its exception; killed after 20 seconds."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)
+            os.write(writing, repr(action()).encode())
+        except BaseException as error:  # noqa: BLE001 - told to the parent
+            os.write(writing, repr(type(error)).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as result:
+        text = result.read()
+    assert os.waitpid(child, 0)[1] == 0, "it hung"
+    return text
+
+
+@pytest.mark.parametrize("mode", [LockMode.SHARED, LockMode.EXCLUSIVE])
+def test_a_child_gives_back_none_of_its_parents_locks_whatever_it_did_before(tmp_path: Path, mode: LockMode) -> None:
+    locks = real_manager(HOST)
+    lock = locks.lock_for(str(tmp_path))
+    lock.acquire(mode, 0)
+
+    def inherit() -> tuple[bool, str]:
+        other = locks.lock_for(str(tmp_path))
+        with contextlib.suppress(LockTimeout):
+            other.acquire(LockMode.EXCLUSIVE, 0)
+        held = lock.holds_exclusive()
+        lock.release()
+        return held, lock.mode.value
+
+    assert in_a_child(inherit) == "(False, 'none')"
+    assert lock.holds_exclusive() is (mode is LockMode.EXCLUSIVE)
+    with pytest.raises(LockTimeout):
+        real_manager("elsewhere@2").lock_for(str(tmp_path)).acquire(LockMode.EXCLUSIVE, 0)
+    lock.release()
+    assert lock_files(tmp_path) == []
+
+
+def test_what_a_child_has_read_it_signs_off_again(tmp_path: Path) -> None:
+    locks = real_manager(HOST)
+
+    def read() -> list[str]:
+        with locks.shared(str(tmp_path), wait=0):
+            pass
+        return [name for name in lock_files(tmp_path) if str(os.getpid()) in name]
+
+    with locks.shared(str(tmp_path), wait=0):
+        assert in_a_child(read) == "[]"
+        (holder,) = locks.lock_for(str(tmp_path)).owners()
+        assert holder.holder.pid == os.getpid()
+    assert lock_files(tmp_path) == []
+
+
+def test_a_child_can_write_once_its_parent_reads_no_more(tmp_path: Path) -> None:
+    locks = real_manager(HOST)
+    lock = locks.lock_for(str(tmp_path))
+    lock.acquire(LockMode.SHARED, 0)
+    reading, writing = os.pipe()
+
+    def write() -> str:
+        os.read(reading, 1)
+        with locks.exclusive(str(tmp_path), wait=0):
+            return "written"
+
+    child = threading.Timer(0.5, lambda: (lock.release(), os.write(writing, b"x")))
+    child.start()
+    assert in_a_child(write) == "'written'"
+    child.join()
+    assert lock_files(tmp_path) == []
+
+
+def test_a_child_does_not_wait_for_a_thread_that_it_has_not(tmp_path: Path) -> None:
+    locks = real_manager(HOST)
+    with locks.exclusive(str(tmp_path), wait=0):
+        pass
+    guard = locks._leases[str(tmp_path)]._guard
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with guard:
+            held.set()
+            done.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+
+    def write() -> str:
+        with locks.exclusive(str(tmp_path), wait=0):
+            return "written"
+
+    assert in_a_child(write) == "'written'"
+    done.set()
+    holder.join()

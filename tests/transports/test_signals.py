@@ -226,3 +226,61 @@ def test_a_client_that_does_not_read_its_replies_does_not_hold_up_a_signal() -> 
         status, _, journal = server.ends()
     assert status == 143
     assert journal == ["close begins", "closed", "status 143"]
+
+
+@pytest.mark.parametrize("pair", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGHUP, signal.SIGINT)])
+def test_a_second_signal_changes_nothing_about_the_end(pair: tuple[signal.Signals, signal.Signals]) -> None:
+    """As sshd and systemd send them, one after the other."""
+    for pause in (0.0, 0.01, 0.02, 0.05, 0.1):
+        with subprocess.Popen(
+            [sys.executable, "-m", "borg_serve_lib"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as server:
+            assert server.stdin
+            assert server.stdout
+            server.stdin.write(named(1, "negotiate", client_data={}))
+            server.stdin.flush()
+            assert server.stdout.read(1)
+            server.send_signal(pair[0])
+            time.sleep(pause)
+            server.send_signal(pair[1])
+            said = server.communicate()[1]
+        assert server.returncode == 128 + pair[0]
+        assert b"Traceback" not in said
+
+
+_WRAPPER = """
+import subprocess, sys
+journal = sys.argv[1]
+command = [sys.executable, "-m", "tests.transports.slow_server", journal, ""]
+subprocess.Popen(command, pass_fds=[int(journal)]).wait()
+"""
+
+
+def test_a_server_whose_parent_was_killed_ends_although_somebody_keeps_its_stdout_open() -> None:
+    journal, theirs = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", _WRAPPER, str(theirs)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=[theirs],
+    ) as wrapper:
+        os.close(theirs)
+        assert wrapper.stdin
+        assert wrapper.stdout
+        wrapper.stdin.write(OPEN)
+        wrapper.stdin.flush()
+        assert wrapper.stdout.read(1)
+        wrapper.stdin.write(CHECK)  # which takes for ever
+        wrapper.stdin.flush()
+        wrapper.kill()
+        wrapper.stdin.close()
+        begun = time.monotonic()
+        with os.fdopen(journal) as lines:
+            told = lines.read().splitlines()
+        assert time.monotonic() - begun < PATIENCE / 10
+    assert told[-2] == "closed"
