@@ -24,7 +24,7 @@ def main() -> int:
             os.write(2, f"borg-serve: {error}\n".encode("utf-8", "backslashreplace"))
         status = error.exit_code
     except KeyboardInterrupt:
-        status = 130
+        return 130
     if status:
         time.sleep(LINGER)
     return status
