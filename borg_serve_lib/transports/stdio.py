@@ -46,6 +46,9 @@ SIGNALLED = 128
 _LOOK_EVERY = 0.5
 """Seconds between two looks at whether the client is still there."""
 
+_MOST_STUCK = 3
+"""Looks at which nothing has moved: a client that is gone is noticed within 1 to 1.5 seconds."""
+
 _ONE_KEYSTROKE = 0.02
 """Seconds within which interrupts count as one: a terminal's and the one a client passes on (spec: section 5.7)."""
 
@@ -155,6 +158,7 @@ def _batches(connection: Connection, signals: _Signals) -> Iterator[list[Buffer]
     size = 0
     for reply in connection:
         signals.demand_none()
+        signals.progress()
         batch += reply
         size += len(reply[-1])  # where a reply has several parts, the others are small
         if size >= _COALESCED or len(batch) >= _MOST_BUFFERS:
@@ -189,6 +193,7 @@ def _write_all(descriptor: int, buffers: list[Buffer], signals: _Signals) -> Non
         except OSError as error:
             raise _PeerGone from error
         buffers = _behind(buffers, written)
+        signals.progress()
     signals.wait_ends()
 
 
@@ -214,11 +219,12 @@ def _wait_for(descriptor: int, *, reading: bool) -> None:
 
 def _other_end_closed(descriptor: int) -> bool:
     """Return whether the other end of a pipe or socket is closed."""
-    from select import POLLERR, POLLHUP, poll
+    import select
 
-    looking = poll()
-    looking.register(descriptor, 0)
-    return any(event & (POLLERR | POLLHUP) for _, event in looking.poll(0))
+    closed = getattr(select, "POLLRDHUP", 0)  # of a socket that says nothing more; Linux
+    looking = select.poll()
+    looking.register(descriptor, closed)
+    return any(event & (closed | select.POLLERR | select.POLLHUP) for _, event in looking.poll(0))
 
 
 def _enlarge_pipe(descriptor: int) -> None:
@@ -246,6 +252,7 @@ class _Signals:
         self._stdout = stdout
         self._parent = os.getppid()
         self._exits = exits
+        self._stuck = 0  # looks since anything has moved, at which nothing more was to come
         self._limits = limits
         self._clock = clock
         self._began = clock()
@@ -272,6 +279,10 @@ class _Signals:
         """From now on the client is waited for."""
         self._waiting_since = self._clock()
 
+    def progress(self) -> None:
+        """A call has ended, or bytes of its reply have gone."""
+        self._stuck = 0
+
     def wait_ends(self) -> None:
         """The client has done what it was waited for."""
         self._waiting_since = None
@@ -296,10 +307,18 @@ class _Signals:
         raise self._raised
 
     def _is_alone(self) -> bool:
-        """Return whether nobody reads the replies; or nobody can ask for more, and who started the server is gone:
-        then what still holds on to the other end of stdout is not the client.
+        """Return whether nobody reads the replies; or nobody can ask for more, and nothing has moved for some looks, or
+        who started the server is gone.
+
+        Of a client that was killed sshd tells no more than that: stdout stays open. What was asked for before, by
+        somebody who pipes requests into the server, is still answered as long as each call takes less than a second.
         """
-        return _other_end_closed(self._stdout) or (os.getppid() != self._parent and _other_end_closed(self._stdin))
+        if _other_end_closed(self._stdout):
+            return True
+        if not _other_end_closed(self._stdin):
+            return False
+        self._stuck += 1
+        return self._stuck >= _MOST_STUCK or os.getppid() != self._parent
 
     def _time_is_up(self) -> str | None:
         """Return which limit is reached, None as long as none is."""

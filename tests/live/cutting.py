@@ -157,6 +157,7 @@ CASES = {
     "the client is killed": Case(kill_client, AT_ONCE),
     "ssh is killed": Case(kill_ssh, AT_ONCE),
     "sshd is killed": Case(kill_sshd, AT_ONCE),
+    "the client is killed while the server waits for a lock": Case(kill_client, AT_ONCE, waiting=True),
     "ssh is killed while the server waits for a lock": Case(kill_ssh, AT_ONCE, waiting=True),
     "sshd is killed while the server waits for a lock": Case(kill_sshd, AT_ONCE, waiting=True),
     "the client is stopped": Case(stop_client, LIMIT + 1 + AT_ONCE, options=IDLE),

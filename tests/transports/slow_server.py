@@ -37,7 +37,7 @@ class SlowRepository(FakeRepository):
                 time.sleep(FOREVER)
             except BaseException:  # noqa: BLE001 - as the interpreter does it in callbacks
                 return False
-        time.sleep(2.5 if self.mode == "slow check" else FOREVER)
+        time.sleep({"slow check": 2.5, "tenth": 0.1}.get(self.mode, FOREVER))
         return True
 
     def close(self) -> None:

@@ -182,7 +182,7 @@ def test_a_client_that_vanishes_ends_a_call_that_takes_long() -> None:
 
 
 def test_a_client_that_only_says_no_more_still_gets_its_answers() -> None:
-    with SlowServer("slow check") as server:
+    with SlowServer("tenth") as server:
         server.opens()
         server.says(CHECK)
         assert server.process.stdin
@@ -284,3 +284,39 @@ def test_a_server_whose_parent_was_killed_ends_although_somebody_keeps_its_stdou
             told = lines.read().splitlines()
         assert time.monotonic() - begun < PATIENCE / 10
     assert told[-2] == "closed"
+
+
+def test_a_client_that_closes_its_end_for_writing_is_gone_even_if_its_other_end_stays_open() -> None:
+    """As sshd shows a client that was killed."""
+    with SlowServer("") as server:
+        server.opens()
+        server.says(CHECK)  # which takes for ever
+        assert server.process.stdin
+        server.process.stdin.close()
+        begun = time.monotonic()
+        with server._journal as journal:
+            told = journal.read().splitlines()
+        assert time.monotonic() - begun < PATIENCE / 10
+        assert told[-2] == "closed"
+
+
+def test_a_client_that_reads_nothing_and_says_nothing_more_is_gone() -> None:
+    with SlowServer("") as server:
+        server.opens()
+        server.says(named(2, "put", id=bytes(32), data=bytes(3 << 20)) + named(3, "get", id=bytes(32)) * 20)
+        assert server.process.stdin
+        server.process.stdin.close()
+        with server._journal as journal:
+            assert journal.read().splitlines()[-2] == "closed"
+
+
+def test_what_was_asked_for_before_the_end_is_answered_however_long_it_takes_in_all() -> None:
+    count = 30
+    with SlowServer("tenth") as server:
+        server.opens()
+        server.says(b"".join(named(number, "check", repair=False) for number in range(2, count)))
+        assert server.process.stdin
+        server.process.stdin.close()
+        assert server.process.stdout
+        replies = msgpack.Unpacker(server.process.stdout, raw=True, strict_map_key=False)
+        assert [reply[b"i"] for reply in replies] == [*range(2, count)]

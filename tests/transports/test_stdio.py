@@ -289,10 +289,14 @@ def test_slow_is_not_idle(pipes: Descriptors) -> None:
     host = Told()
     host.prepared.objects[oid(1)] = LARGE * 4
     os.write(pipes.to_server, OPEN + named(2, "get", id=oid(1)))
-    pipes.close(pipes.to_server)
 
     def read_slowly() -> None:
-        while os.read(pipes.from_server, 1 << 20):
+        missing = len(LARGE) * 4
+        while received := os.read(pipes.from_server, 1 << 20):
+            missing -= len(received)
+            if missing <= 0:
+                pipes.close(pipes.to_server)
+                return
             time.sleep(0.8)
 
     reading = threading.Thread(target=read_slowly)
@@ -309,8 +313,10 @@ def test_a_server_that_works_does_not_count_the_client_as_idle(
     host = Told()
     monkeypatch.setattr(host.prepared, "check", lambda **how: time.sleep(2.2) or True)
     os.write(pipes.to_server, OPEN + named(2, "check", repair=False))
-    pipes.close(pipes.to_server)
+    end = threading.Timer(2.5, pipes.close, [pipes.to_server])
+    end.start()
     assert timed(pipes, host, TimeLimits(idle=0.5)) == 0
+    end.join()
     assert host.told == []
 
 
