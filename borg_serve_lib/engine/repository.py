@@ -338,10 +338,13 @@ class Repository:
 
     # --- key and nonce
 
-    def save_key(self, keydata: bytes) -> None:
-        """Store the repokey, UTF-8 text, in place of an older one, at once. Raises InvalidArgument, StorageError."""
+    def save_key(self, keydata: bytes, *, replace: bool = True) -> bool:
+        """Store the repokey, UTF-8 text, at once; return whether it was, which without `replace` it is not in place of
+        an older one. Raises InvalidArgument, StorageError.
+        """
         with self._unlocked_may_fail("config"):
-            self._settings.save_key(keydata)
+            return self._settings.save_key(keydata, replace=replace)
+        return True
 
     def load_key(self) -> bytes:
         """Return the repokey, b'' if there is none."""

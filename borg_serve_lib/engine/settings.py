@@ -120,8 +120,10 @@ class Settings:
 
     # --- key
 
-    def save_key(self, keydata: bytes) -> None:
-        """Store the repokey: UTF-8 text of one or more lines. Raises InvalidArgument, StorageError."""
+    def save_key(self, keydata: bytes, *, replace: bool) -> bool:
+        """Store the repokey: UTF-8 text of one or more lines; return whether it was: in place of an older one only if
+        `replace`. Raises InvalidArgument, StorageError.
+        """
         if len(keydata) > MAX_KEYDATA_SIZE:
             raise InvalidArgument(f"the key is longer than {MAX_KEYDATA_SIZE} bytes")
         try:
@@ -129,10 +131,14 @@ class Settings:
         except UnicodeDecodeError:
             raise InvalidArgument("the key is not UTF-8 text") from None
 
+        if not replace and self._read_config().key:  # as it is now: this session may have begun without one
+            return False
+
         def change(config: RepositoryConfig) -> None:
             config.key = text
 
         self.change_config(change)
+        return True
 
     def load_key(self) -> bytes:
         """Return the repokey, b'' if there is none."""

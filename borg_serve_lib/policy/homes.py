@@ -39,13 +39,16 @@ class Homes(Value):
         return path if expanded is None else expanded
 
     def expand_known(self, path: str) -> str | None:
-        """Return the same, but None when there is no such account.
+        """Return the same, but None when there is no such account, or when the path leads up again from another's home.
 
-        For clients that are restricted: that an unknown `~user` is a name like any other would tell them who is known.
+        For clients that are restricted: that an unknown `~user` is a name like any other would tell them who is known,
+        and so would a way that leads through somebody's home to where they may go.
         """
         if not path.startswith("~"):
             return path
         user, slash, rest = path[1:].partition("/")
+        if user and ".." in rest.split("/"):
+            return None
         home = self.account_home(user) if user else self._own_home() or self.account_home("")
         if home is None:
             return None

@@ -51,7 +51,10 @@ def resolve_path(
         path = expanded
     elif path.startswith("/./"):
         path = path[len("/./") :]
-    return realpath(_join(cwd, path))
+    try:
+        return realpath(_join(cwd, path))
+    except OSError:  # a symlink on the way that this account may not read
+        raise PathNotAllowed(path) from None
 
 
 def _join(directory: str, path: str) -> str:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from ..wire.calls import Call, Reply
 
+_MOST_NONCES: Final = 1 << 40
+"""Clients reserve 2^28 at a time, and what they know beyond that of having used."""
+
 REQUIRED: Final = object()
 """The default of an argument that has none."""
 
@@ -172,9 +175,13 @@ def destroy(session: Session) -> None:
 
 
 def save_key(session: Session, keydata: Any) -> None:
+    """Section 3.5. A first key counts as PUT; but another session may have saved one meanwhile."""
     repository = session.opened()
-    is_first = session.services.access.looks_at_objects and not repository.load_key()
-    session.demand(Verb.PUT if is_first else Verb.KEY_WRITE, "save_key")
+    if session.services.access.looks_at_objects and not repository.load_key():
+        session.demand(Verb.PUT, "save_key")
+        if repository.save_key(bytes(keydata), replace=False):
+            return
+    session.demand(Verb.KEY_WRITE, "save_key")
     repository.save_key(bytes(keydata))
 
 
@@ -187,6 +194,12 @@ def get_free_nonce(session: Session) -> int | None:
 
 
 def commit_nonce_reservation(session: Session, next_unreserved: int, start_nonce: int | None) -> None:
+    """Section 3.5. What no client reserves would end the use of the key, or have nonces used twice: it is for those who
+    may replace the key.
+    """
+    begin = start_nonce or 0
+    if not begin < next_unreserved <= begin + _MOST_NONCES:
+        session.demand(Verb.KEY_WRITE, "commit_nonce_reservation")
     session.opened().commit_nonce_reservation(next_unreserved, start_nonce)
 
 

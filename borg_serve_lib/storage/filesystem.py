@@ -71,9 +71,13 @@ class FilesystemStorage(Storage):
             demand_small(reader.size, most, name)
             return reader.read_at(0, reader.size)
 
+    def head(self, name: str, length: int) -> bytes:
+        """Return at most the first `length` bytes of a file. Raises StorageError."""
+        with self.open_reader(name) as reader:
+            return reader.read_at(0, length)
+
     def open_reader(self, name: str) -> FilesystemReader:
-        # Without O_NONBLOCK a pipe in the place of a file would be waited for.
-        descriptor = self._open(name, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = self._open(name, os.O_RDONLY)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise StorageError(errno.EINVAL, "not a regular file", name)
@@ -84,7 +88,8 @@ class FilesystemStorage(Storage):
 
     def _open(self, name: str, flags: int) -> int:
         try:
-            return os.open(self._path(name), flags | os.O_CLOEXEC, _FILE_MODE)
+            # Without O_NONBLOCK a pipe in the place of a file would be waited for.
+            return os.open(self._path(name), flags | os.O_CLOEXEC | os.O_NONBLOCK, _FILE_MODE)
         except OSError as error:
             raise storage_error(error, name) from None
 

@@ -15,6 +15,7 @@ from ..errors import (
     ParentPathDoesNotExist,
     PathAlreadyExists,
     PathPermissionDenied,
+    StorageError,
 )
 from ..format.config import is_left_by_creation, is_repository_readme
 from .base import StorageProvider
@@ -90,7 +91,6 @@ def _is_empty_or_unfinished(path: str) -> bool:
 
 def _is_repository(path: str) -> bool:
     try:
-        with open(f"{path}/README", "rb") as readme:
-            return is_repository_readme(readme.read(_README_LOOKED_AT))
-    except OSError:
+        return is_repository_readme(FilesystemStorage(path).head("README", _README_LOOKED_AT))
+    except StorageError:
         return False

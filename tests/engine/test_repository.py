@@ -656,6 +656,19 @@ def test_a_key_that_is_no_text_is_refused(repository: Repository) -> None:
         repository.save_key(b"\xff\xfe")
 
 
+def test_a_key_that_another_session_has_saved_is_not_replaced_unless_asked_for(path: Path) -> None:
+    created(path).close()
+    unlocked = OpenRequest(locking=False)
+    with closing(opened(path, unlocked)) as first, closing(opened(path, unlocked)) as second:
+        assert first.load_key() == second.load_key() == b""
+        assert second.save_key(b"theirs", replace=False)
+        assert not first.save_key(b"mine", replace=False)
+    with closing(opened(path, unlocked)) as repository:
+        assert repository.load_key() == b"theirs"
+        assert repository.save_key(b"new")
+        assert repository.load_key() == b"new"
+
+
 def test_nonces_are_reserved_in_unbroken_sequence(repository: Repository, path: Path) -> None:
     assert repository.get_free_nonce() is None
     with pytest.raises(NonceMismatch):

@@ -90,3 +90,10 @@ def test_only_a_leading_tilde_changes_anything(path: str) -> None:
 def test_they_are_found_in_an_environment() -> None:
     environment = {"BORG_BASE_DIR": "/base", "HOME": "/home/env", "OTHER": "x"}
     assert Homes.of(environment, is_root=True, account_home=ACCOUNTS.get) == homes("/base", user=None, is_root=True)
+
+
+def test_a_restricted_client_learns_nothing_by_way_of_anothers_home() -> None:
+    assert homes().expand_known("~daemon/../../srv/alice/repo") is None
+    assert homes().expand_known("~nosuch/../../srv/alice/repo") is None
+    assert homes().expand_known("~daemon/..x/y") == "/usr/sbin/..x/y"
+    assert homes().expand_known("~/../x") == "/home/env/../x"

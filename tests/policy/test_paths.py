@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
+from typing import NoReturn
 
 import pytest
 from hypothesis import example, given
@@ -51,6 +52,15 @@ def expand_user(path: str) -> str | None:
 
 def resolved(raw: bytes, realpath: Callable[[str], str] = PLAIN, base_dir: str = "/base") -> str:
     return resolve_path(raw, base_dir=base_dir, cwd=CWD, expand_user=expand_user, realpath=realpath)
+
+
+def test_a_path_that_cannot_be_resolved_is_not_allowed() -> None:
+    def refuse(path: str) -> NoReturn:
+        raise PermissionError(13, "Permission denied", path)
+
+    with pytest.raises(PathNotAllowed) as caught:
+        resolved(b"/proc/1/cwd/x", refuse)
+    assert "/proc/1/cwd/x" in str(caught.value)
 
 
 # --- resolution -------------------------------------------------------------------------------------------------------

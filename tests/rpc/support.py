@@ -35,6 +35,7 @@ class FakeRepository:
         self.announced: list[list[bytes]] = []
         self.failures: dict[str, BaseException] = {}
         self.key = b""
+        self.key_of_another = False  # one that was saved behind this session's back
         self.nonce: int | None = None
         self.closed = 0
         self.reads_slowly = True
@@ -96,10 +97,13 @@ class FakeRepository:
         self._note("check", repair, max_duration)
         return True
 
-    def save_key(self, keydata: bytes) -> None:
+    def save_key(self, keydata: bytes, *, replace: bool = True) -> bool:
         assert type(keydata) is bytes
         self._note("save_key", keydata)
+        if self.key_of_another and not replace:
+            return False
         self.key = keydata
+        return True
 
     def load_key(self) -> bytes:
         self._note("load_key")

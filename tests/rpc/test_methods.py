@@ -349,6 +349,40 @@ def test_key_and_nonce_come_back_as_they_were_saved(client: Client) -> None:
     assert client.calls("get_free_nonce") == 2**64 - 1
 
 
+def test_a_first_key_takes_the_place_of_none_that_came_meanwhile() -> None:
+    client = Client(Host(Denying(Verb.KEY_WRITE, looks_at_objects=True)), opened=True)
+    client.host.repository.key_of_another = True
+    assert client.calls("save_key", keydata=b"mine") == ("Error", ["key-write is not for you"])
+    assert client.host.repository.key == b""
+    client.host.repository.key_of_another = False
+    assert client.calls("save_key", keydata=b"mine") is None
+    assert client.calls("save_key", keydata=b"another") == ("Error", ["key-write is not for you"])
+    assert client.host.repository.key == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("start", "next_unreserved", "usual"),
+    [
+        (None, 1 << 28, True),
+        (1 << 28, (1 << 28) + 1, True),
+        (1 << 28, (1 << 28) + (1 << 40), True),
+        (1 << 28, (1 << 28) + (1 << 40) + 1, False),
+        (1 << 28, 1 << 28, False),
+        (1 << 28, 0, False),
+        (None, 0, False),
+        (None, 2**64 - 1, False),
+    ],
+)
+def test_a_reservation_of_nonces_that_no_client_makes_takes_the_right_to_the_key(
+    start: int | None, next_unreserved: int, usual: bool
+) -> None:
+    client = Client(Host(Denying(Verb.KEY_WRITE)), opened=True)
+    client.host.repository.nonce = start
+    reply = client.calls("commit_nonce_reservation", next_unreserved=next_unreserved, start_nonce=start)
+    assert reply == (None if usual else ("Error", ["key-write is not for you"]))
+    assert client.host.repository.nonce == (next_unreserved if usual else start)
+
+
 def test_break_lock_is_passed_on(client: Client) -> None:
     assert client.calls("break_lock") is None
     assert client.host.repository.journal == [("break_lock",)]

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -371,3 +372,21 @@ def test_what_is_no_file_is_not_waited_for(storage: FilesystemStorage, kind: str
         path.symlink_to("/dev/zero")
     with pytest.raises(StorageError, match="not a regular file"):
         storage.read("config")
+
+
+@pytest.mark.parametrize("operation", ["append", "overwrite", "create_copy"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for_by_writers_either(
+    storage: FilesystemStorage, operation: str
+) -> None:
+    os.mkfifo(Path(storage.location) / "pipe")
+    if operation == "create_copy":
+        with suppress(StorageError, ValueError):
+            storage.create_copy("pipe", "copy").close()
+    else:
+        with pytest.raises(StorageError):
+            getattr(storage, operation)("pipe", b"x")
+
+
+def test_a_pipe_named_readme_above_a_new_repository_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "README")
+    FilesystemProvider().create(str(tmp_path / "repository"), make_parent_dirs=False).close()
