@@ -55,7 +55,8 @@ def serve_process(
     from .locking.manager import FileLockManager
     from .storage.places import FilesystemProvider
     from .transports.linewriter import LineWriter
-    from .transports.stdio import TimeLimits, serve_stdio
+    from .transports.stdio import serve_stdio
+    from .transports.watch import TimeLimits
     from .wire.loglines import ClientLog
 
     _occupy_standard_descriptors()

@@ -18,7 +18,8 @@ from borg_serve_lib.errors import UsageError
 from borg_serve_lib.reporting import Level
 from borg_serve_lib.rpc.connection import Connection, State
 from borg_serve_lib.transports.linewriter import LineWriter
-from borg_serve_lib.transports.stdio import TimeLimits, serve_stdio
+from borg_serve_lib.transports.stdio import serve_stdio
+from borg_serve_lib.transports.watch import TimeLimits
 
 from ..rpc.support import OPEN, REPOSITORY_ID, FakeRepository, Host, named, oid
 

@@ -1,0 +1,189 @@
+"""What may end a session from outside while it reads, writes or computes: signals, a client that vanished, time limits.
+
+Source: spec, rpc.md section 5.7.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from ..errors import UsageError
+from ..values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+_LOOK_EVERY = 0.5
+"""Seconds between two looks at whether the client is still there."""
+
+_MOST_STUCK = 3
+"""Looks at which nothing has moved: a client that is gone is noticed within 1 to 1.5 seconds."""
+
+_ONE_KEYSTROKE = 0.02
+"""Seconds within which interrupts count as one: a terminal's and the one a client passes on (spec: section 5.7)."""
+
+
+class TimeLimits(Value):
+    """How long a session may be, in seconds; None for as long as it likes.
+
+    `idle`: without a byte from or to a client that is waited for; while the server works there is no limit. `session`:
+    in all.
+    """
+
+    idle: float | None = None
+    session: float | None = None
+
+
+NO_LIMITS = TimeLimits()
+
+
+class SessionEnded(BaseException):
+    """A signal ends the session, wherever it is: all that is not committed counts as never written."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+class ClientVanished(BaseException):
+    """Nobody is there to read the replies any more, noticed in the midst of a call."""
+
+
+class TimeIsUp(BaseException):
+    """A time limit of the host ends the session."""
+
+
+class Watch:
+    """Signal handlers, and an alarm that looks twice a second; what they notice is raised wherever the session is."""
+
+    def __init__(
+        self,
+        stdin: int,
+        stdout: int,
+        limits: TimeLimits = NO_LIMITS,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        exits: bool = False,
+    ) -> None:
+        self._stdin = stdin
+        self._stdout = stdout
+        self._parent = os.getppid()
+        self._exits = exits
+        self._stuck = 0  # looks since anything has moved, at which nothing more was to come
+        self._limits = limits
+        self._clock = clock
+        self._began = clock()
+        self._waiting_since: float | None = None
+        self._interrupted_at: float | None = None
+        self._raised: SessionEnded | ClientVanished | TimeIsUp | None = None
+        self._timer = (0.0, 0.0)
+        self._held_back = False
+        self._found: dict[int, object] = {}
+
+    def install(self) -> None:
+        """Begin to listen. Not in the main thread: signals are the business of whoever runs that."""
+        try:
+            for signum in _ENDING:
+                self._found[signum] = signal.signal(signum, self._handle)
+            self._found[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+            self._found[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._look)
+            self._timer = signal.setitimer(signal.ITIMER_REAL, _LOOK_EVERY, _LOOK_EVERY)
+        except ValueError:
+            if self._limits != NO_LIMITS:
+                raise UsageError("time limits of a session can only be kept in the main thread") from None
+
+    def wait_begins(self) -> None:
+        """From now on the client is waited for."""
+        self._waiting_since = self._clock()
+
+    def progress(self) -> None:
+        """A call has ended, or bytes of its reply have gone."""
+        self._stuck = 0
+
+    def wait_ends(self) -> None:
+        """The client has done what it was waited for."""
+        self._waiting_since = None
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of handlers
+        if not self._held_back and (signum != signal.SIGINT or self._is_second_interrupt()):
+            self._held_back = True
+            self._raised = SessionEnded(signum)
+            raise self._raised
+
+    def _look(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of handlers
+        if self._held_back:
+            return
+        reason = self._time_is_up()
+        if reason is not None:
+            self._raised = TimeIsUp(reason)
+        elif self._is_alone():
+            self._raised = ClientVanished()
+        else:
+            return
+        self._held_back = True
+        raise self._raised
+
+    def _is_alone(self) -> bool:
+        """Return whether nobody reads the replies; or nobody can ask for more, and nothing has moved for some looks, or
+        who started the server is gone.
+
+        Of a client that was killed sshd tells no more than that: stdout stays open. What was asked for before, by
+        somebody who pipes requests into the server, is still answered as long as each call takes less than a second.
+        """
+        if _other_end_closed(self._stdout):
+            return True
+        if not _other_end_closed(self._stdin):
+            return False
+        self._stuck += 1
+        return self._stuck >= _MOST_STUCK or os.getppid() != self._parent
+
+    def _time_is_up(self) -> str | None:
+        """Return which limit is reached, None as long as none is."""
+        idle, session, now = self._limits.idle, self._limits.session, self._clock()
+        if idle is not None and self._waiting_since is not None and now - self._waiting_since >= idle:
+            return f"the client was idle for {idle:g} seconds, which is the limit here"
+        if session is not None and now - self._began >= session:
+            return f"the session has lasted {session:g} seconds, which is the limit here"
+        return None
+
+    def _is_second_interrupt(self) -> bool:
+        now, first = self._clock(), self._interrupted_at
+        if first is None:
+            self._interrupted_at = now
+        return first is not None and now - first >= _ONE_KEYSTROKE
+
+    def demand_none(self) -> None:
+        """Raise SessionEnded, ClientVanished or TimeIsUp again if it came where exceptions get lost: in a callback of
+        the interpreter, or where another one took its place on the way out.
+        """
+        if self._raised is not None:
+            raise self._raised
+
+    def hold_back(self) -> None:
+        """From now on signals are ignored: the session is being closed."""
+        self._held_back = True
+
+    def put_back(self) -> None:
+        """Put timer and handlers back that were there before."""
+        if signal.SIGALRM in self._found:
+            signal.setitimer(signal.ITIMER_REAL, *self._timer)
+        for signum, handler in self._found.items():
+            if self._exits and signum in _ENDING:
+                signal.signal(signum, signal.SIG_IGN)
+            elif handler is not None:  # one that was not set from Python cannot be
+                signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal() returned
+
+
+def _other_end_closed(descriptor: int) -> bool:
+    """Return whether the other end of a pipe or socket is closed."""
+    import select
+
+    closed = getattr(select, "POLLRDHUP", 0)  # of a socket that says nothing more; Linux
+    looking = select.poll()
+    looking.register(descriptor, closed)
+    return any(event & (closed | select.POLLERR | select.POLLHUP) for _, event in looking.poll(0))
