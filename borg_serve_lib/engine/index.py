@@ -12,9 +12,7 @@ from itertools import chain, islice
 from ..errors import UnknownMarker
 from ..format.hashindex import IndexTable
 from ..storage.base import Reader
-
-Location = tuple[int, int]
-"""(segment, offset) of a current PUT."""
+from .changes import Changes, Location
 
 
 class ObjectIndex:
@@ -36,7 +34,7 @@ class ObjectIndex:
         self._table = table
         self._reader = reader
         self._verify = verify
-        self._changes: dict[bytes, Location | None] = {}
+        self._changes = Changes()
         self._length = len(table)
 
     @classmethod
@@ -55,11 +53,6 @@ class ObjectIndex:
         return self._table
 
     @property
-    def changes(self) -> dict[bytes, Location | None]:
-        """What changed beside the table, in order: new locations, None for removed objects."""
-        return self._changes
-
-    @property
     def buckets(self) -> int:
         """Buckets of the table."""
         return self._table.buckets
@@ -70,7 +63,7 @@ class ObjectIndex:
     def get(self, object_id: bytes) -> Location | None:
         """Return the location of an object, or None."""
         if self._changes and object_id in self._changes:
-            return self._changes[object_id]
+            return self._changes.get(object_id)
         return self._table.get(object_id)
 
     def set(self, object_id: bytes, location: Location) -> Location | None:
@@ -109,11 +102,11 @@ class ObjectIndex:
         changes = self._changes
         if not changes:
             return ids
-        return (object_id for object_id in ids if changes.get(object_id, ()) is not None)
+        return (object_id for object_id in ids if object_id not in changes or changes.get(object_id) is not None)
 
     def _added(self) -> Iterator[bytes]:
-        for object_id, location in self._changes.items():
-            if location is not None and self._table.get(object_id) is None:
+        for object_id, _ in self._changes.placed():
+            if self._table.get(object_id) is None:
                 yield object_id
 
     def items(self) -> Iterator[tuple[bytes, int, int]]:
@@ -122,7 +115,7 @@ class ObjectIndex:
         if not changes:
             return self._table.items()
         unchanged = (item for item in self._table.items() if item[0] not in changes)
-        changed = ((object_id, *location) for object_id, location in changes.items() if location is not None)
+        changed = ((object_id, *location) for object_id, location in changes.placed())
         return chain(unchanged, changed)
 
     def verify(self) -> None:
@@ -143,15 +136,11 @@ class ObjectIndex:
         table = IndexTable.load(memoryview(bytearray(self._table.view)), writable=True)
         self.apply_to(table)
         self.close()
-        self._reader, self._table, self._changes = None, table, {}
+        self._reader, self._table, self._changes = None, table, Changes()
 
     def apply_to(self, table: IndexTable) -> None:
         """Make the changes in `table`, a copy of this index's own."""
-        for object_id, location in self._changes.items():
-            if location is None:
-                table.remove(object_id)
-            else:
-                table.set(object_id, *location)
+        self._changes.apply_to(table)
 
     def close(self) -> None:
         """Let go of the mapped file."""

@@ -11,7 +11,8 @@ from ..errors import IntegrityError, StorageError
 from ..format import segment as segment_format
 from ..format.entry import COMMIT_SIZE, DELETE, DELETE_SIZE, PUT
 from ..reporting import Reporter
-from .index import Location, ObjectIndex
+from .changes import Location
+from .index import ObjectIndex
 from .log import SegmentLog
 from .progress import ProgressMeter
 from .state import TransactionState

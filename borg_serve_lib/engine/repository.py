@@ -29,7 +29,7 @@ from ..locking.base import RepositoryLock
 from ..reporting import Reporter
 from ..storage.base import Storage
 from .access import WriteAccess
-from .index import Location
+from .changes import Location
 from .log import SegmentLog
 from .quota import admits
 from .requests import OpenRequest, RepositoryRules
