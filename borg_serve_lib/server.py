@@ -114,11 +114,11 @@ class Server:
         return repository
 
 
-def path_resolver(homes: Homes, cwd: str, *, restricted: bool) -> PathResolver:
+def path_resolver(homes: Homes, cwd: str, paths: PathPolicy) -> PathResolver:
     """Return what resolves clients' paths on this machine, from the directory `cwd` (spec: serve-command.md section 4).
 
-    `restricted`: whether clients are; then they are not to learn which accounts there are. It raises InvalidArgument
-    for a path that no file can have, PathNotAllowed for the home of an unknown account.
+    `paths`: where clients may go; if that is restricted they are not to learn which accounts and symlinks there are
+    elsewhere. It raises InvalidArgument for a path that no file can have, PathNotAllowed.
     """
     encoding = sys.getfilesystemencoding()
 
@@ -127,8 +127,9 @@ def path_resolver(homes: Homes, cwd: str, *, restricted: bool) -> PathResolver:
             raw,
             base_dir=homes.base_dir(),
             cwd=cwd,
-            expand_user=homes.expand_known if restricted else homes.expand,
+            expand_user=homes.expand_known if paths.restricts else homes.expand,
             realpath=os.path.realpath,
+            is_inside=paths.contains if paths.restricts else None,
             encoding=encoding,
         )
 

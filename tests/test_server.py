@@ -188,7 +188,7 @@ def test_two_connections_to_one_repository_respect_each_others_lock() -> None:
 
 def test_paths_are_resolved_from_the_given_directory_and_homes() -> None:
     homes = Homes("/nowhere/base", "/nowhere/home", None, True, {"someone": "/nowhere/someone"}.get)
-    resolve = path_resolver(homes, "/nowhere", restricted=False)
+    resolve = path_resolver(homes, "/nowhere", PathPolicy())
     assert resolve(b"x") == "/nowhere/x"
     assert resolve(b"/~/x") == "/nowhere/base/x"
     assert resolve(b"/~") == "/nowhere/home"
@@ -198,7 +198,7 @@ def test_paths_are_resolved_from_the_given_directory_and_homes() -> None:
 
 def test_restricted_clients_do_not_learn_which_accounts_there_are() -> None:
     homes = Homes(None, "/nowhere/home", None, True, {"someone": "/nowhere/someone"}.get)
-    resolve = path_resolver(homes, "/nowhere", restricted=True)
+    resolve = path_resolver(homes, "/nowhere", PathPolicy(("/srv",)))
     assert resolve(b"/~") == "/nowhere/home"
     assert resolve(b"~someone/x") == "/nowhere/someone/x"
     with pytest.raises(PathNotAllowed, match="~nobody/x"):

@@ -4,7 +4,8 @@ Nothing here looks at a disk: `realpath` and home directories are arguments.
 
 A refusal is no oracle. It tells the client its own path and nothing else, whether anything is there or not, wherever
 symlinks lead, and whether there is such an account (borg tells the resolved path). Of what lies outside nothing is
-looked at but symlinks on the way of the client's path, as they may lead inside.
+looked at but symlinks on the way of the client's path, as they may lead inside; and no `..` leads back from there, as
+it would tell where a symlink has led.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .option_values import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .options import ServeOptions
 
@@ -28,33 +29,49 @@ def resolve_path(
     cwd: str,
     expand_user: Callable[[str], str | None],
     realpath: Callable[[str], str],
+    is_inside: Callable[[str], bool] | None = None,
     encoding: str = "utf-8",
 ) -> str:
     """Return the absolute path, free of symlinks, that a client's `raw` path means.
 
     `base_dir`: what `~/` stands for. `cwd`: absolute, what relative paths start from. `expand_user`: replaces a leading
-    `~` or `~user`; None refuses the path (see Homes). `realpath`: as os.path.realpath, for absolute paths. `encoding`:
-    of file names; undecodable bytes survive as surrogates. Raises InvalidArgument for a path no file can have,
-    PathNotAllowed. Source: spec, serve-command.md section 4.
+    `~` or `~user`; None refuses the path (see Homes). `realpath`: as os.path.realpath, for absolute paths. `is_inside`:
+    whether clients may know a resolved directory, behind which they say `..`; None for all. `encoding`: of file names;
+    undecodable bytes survive as surrogates. Raises InvalidArgument for a path no file can have, PathNotAllowed.
+    Source: spec, serve-command.md section 4.
     """
     if b"\0" in raw:
         raise InvalidArgument("a repository path cannot contain a NUL byte")
     if len(raw) > MAX_PATH_SIZE:
         raise InvalidArgument(f"a repository path cannot be longer than {MAX_PATH_SIZE} bytes")
-    path = raw.decode(encoding, "surrogateescape")
+    requested = path = raw.decode(encoding, "surrogateescape")
+    base = cwd
     if path.startswith(("/~/", "~/")):
-        path = _join(base_dir, path.partition("~/")[2])
+        base, path = _join(cwd, base_dir), path.partition("~/")[2]
     elif path.startswith(("/~", "~")):
         expanded = expand_user(path.removeprefix("/"))
         if expanded is None:
-            raise PathNotAllowed(path)
+            raise PathNotAllowed(requested)
         path = expanded
     elif path.startswith("/./"):
         path = path[len("/./") :]
     try:
-        return realpath(_join(cwd, path))
+        if is_inside is not None and not all(is_inside(realpath(left)) for left in _left_by_steps_back(base, path)):
+            raise PathNotAllowed(requested)
+        return realpath(_join(base, path))
     except OSError:  # a symlink on the way that this account may not read
-        raise PathNotAllowed(path) from None
+        raise PathNotAllowed(requested) from None
+
+
+def _left_by_steps_back(base: str, path: str) -> Iterator[str]:
+    """Yield each directory that `path`, seen from `base`, names and leaves by `..`."""
+    at = "/" if path.startswith("/") else base
+    named = 0
+    for part in path.split("/"):
+        if part == ".." and named:
+            yield at
+        named += {"": 0, ".": 0, "..": -bool(named)}.get(part, 1)
+        at = f"{_with_slash(at)}{part}"
 
 
 def _join(directory: str, path: str) -> str:
@@ -64,6 +81,10 @@ def _join(directory: str, path: str) -> str:
 
 def _with_slash(directory: str) -> str:
     return directory if directory.endswith("/") else f"{directory}/"
+
+
+def _lies_in(path: str, trees: tuple[str, ...]) -> bool:
+    return any(_with_slash(path).startswith(_with_slash(tree)) for tree in trees)
 
 
 def _is_canonical(path: str) -> bool:
@@ -119,6 +140,10 @@ class PathPolicy(Value):
             return tuple(path for path in self.restrict_to_repositories if self.allows(path))
         return self.restrict_to_paths
 
+    def contains(self, resolved: str) -> bool:
+        """Return whether `resolved`, a path free of symlinks, lies in one of the trees."""
+        return _lies_in(resolved, self.trees)
+
     def allows(self, resolved: str) -> bool:
         """Return whether clients may use the repository at `resolved`, a path that resolve_path returned."""
         if not self.restricts:
@@ -126,9 +151,7 @@ class PathPolicy(Value):
         return _is_canonical(resolved) and self._is_below(resolved) and self._is_listed(resolved)
 
     def _is_below(self, resolved: str) -> bool:
-        if not self.restrict_to_paths:
-            return True
-        return any(_with_slash(resolved).startswith(_with_slash(path)) for path in self.restrict_to_paths)
+        return not self.restrict_to_paths or _lies_in(resolved, self.restrict_to_paths)
 
     def _is_listed(self, resolved: str) -> bool:
         return not self.restrict_to_repositories or resolved in self.restrict_to_repositories

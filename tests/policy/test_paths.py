@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import NoReturn
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from borg_serve_lib.errors import InvalidArgument, PathNotAllowed, UsageError
@@ -329,6 +329,52 @@ def test_no_request_escapes_its_tree_whatever_links_there_are(links: dict[str, s
     raw = "/".join(["/a", *parts]).encode("utf-8", "surrogateescape")
     path = resolve_path(raw, base_dir="/a", cwd="/a", expand_user=expand_user, realpath=realpath)
     assert policy.allows(path) is is_below(path, realpath("/a"))
+
+
+def from_inside(raw: bytes, links: Mapping[str, str]) -> str | None:
+    """What a client that is restricted to /a and starts in /cwd gets, None for a refusal."""
+    policy, realpath = PathPolicy(("/a",)), realpath_with(links)
+    try:
+        path = resolve_path(
+            raw, base_dir="/home", cwd="/cwd", expand_user=expand_user, realpath=realpath, is_inside=policy.contains
+        )
+        policy.check(path, "requested")
+    except PathNotAllowed:
+        return None
+    return path
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        (b"/a/x/../y", "/a/y"),
+        (b"/a/../a/y", "/a/y"),
+        (b"../a/y", "/a/y"),
+        (b"./.././a/./y/", "/a/y"),
+        (b"/~/../a/y", "/a/y"),
+        (b"/../a/y", "/a/y"),
+        (b"/b/../a/y", None),
+        (b"b/../../a/y", None),
+        (b"../b/../a/y", None),
+        (b"~root/../a/y", None),
+        (b"/a/x/../../b/../a/y", None),
+        (b"/a/x/../../a/y", "/a/y"),
+    ],
+)
+def test_dots_lead_back_from_where_the_client_may_be_and_from_where_it_starts(raw: bytes, path: str | None) -> None:
+    assert from_inside(raw, {}) == path
+
+
+@given(CANONICAL, CANONICAL, st.lists(NAMES | st.sampled_from(["..", ".", ""]), max_size=8), st.booleans())
+@example("/b/x", "/b", ["b", "x", "..", "..", "a"], True)
+def test_a_link_outside_that_leads_outside_makes_no_difference_to_any_request(
+    link: str, target: str, parts: list[str], absolute: bool
+) -> None:
+    assume(not is_below(link, "/a") and not is_below("/a", link))
+    assume(not is_below(target, "/a") and not is_below("/a", target))
+    assume(not is_below("/cwd", link))
+    raw = ("/" * absolute + "/".join(parts)).encode("utf-8", "surrogateescape")
+    assert from_inside(raw, {link: target}) == from_inside(raw, {})
 
 
 # --- what is left for the process itself
