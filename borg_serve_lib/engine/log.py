@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 
 from ..buffers import Buffer
-from ..errors import FileMissing, InvalidRepositoryConfig
+from ..errors import FileMissing, IntegrityError, InvalidRepositoryConfig
 from ..format import entry as entries_format
 from ..format import segment as segment_format
 from ..format.segment import Ending
-from ..limits import MANIFEST_ID
+from ..limits import MANIFEST_ID, MAX_SEGMENT_NUMBER
 from ..storage.base import Reader, Storage, Writer
 from ..values import Value
 from .source import SegmentSource
@@ -100,6 +100,8 @@ class SegmentLog:
     def _files(self, directory: int) -> list[int]:
         names = self._storage.entries(f"data/{directory}")
         files = sorted(int(entry.name) for entry in names if not entry.is_directory and _is_number(entry.name))
+        if files and files[-1] > MAX_SEGMENT_NUMBER:
+            raise IntegrityError(f"data/{directory}/{files[-1]} has a number that no segment can have; move it away")
         for segment in files[:1] + files[-1:]:
             if segment // self._segments_per_dir != directory:
                 # Or each would be looked for where it is not, and a repair would find it missing.

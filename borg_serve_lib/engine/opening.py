@@ -99,11 +99,12 @@ def _create(
 
 def _session_rules(request: OpenRequest, rules: HostRules, settings: Settings) -> RepositoryRules:
     config = settings.config
-    # The host's append-only does not hold for the session that creates: what it writes is new anyway.
-    by_host = rules.append_only and not request.create
     quota = config.storage_quota if rules.storage_quota is None else rules.storage_quota
-    append_only = config.append_only or request.append_only or by_host
-    return RepositoryRules(append_only, rules.compacts and not append_only, quota)
+    append_only = config.append_only or request.append_only
+    # The host's append-only does not hold for the first commit: what it writes is new anyway.
+    later = rules.append_only and request.create and not append_only
+    append_only = append_only or (rules.append_only and not later)
+    return RepositoryRules(append_only, rules.compacts and not append_only, quota, later)
 
 
 def _refuse_foreign_segments(storage: Storage, settings: Settings) -> None:

@@ -68,7 +68,6 @@ class Repository:
         self._storage = storage
         self._lock = lock
         self._settings = settings
-        self._rules = rules
         self._created = request.create
         self._reporter = reporter
         self._monotonic = monotonic
@@ -223,8 +222,8 @@ class Repository:
         index = transactions.open_index()
         old = index.get(object_id)
         old_size = 0 if old is None else self._entry_size(object_id, old)
-        quota, entry_size = self._rules.storage_quota, size + PUT_HEADER_SIZE
-        if quota and not admits(quota, state, entry_size, old_size, compacts=self._rules.compacts):
+        quota, entry_size = transactions.rules.storage_quota, size + PUT_HEADER_SIZE
+        if quota and not admits(quota, state, entry_size, old_size, compacts=transactions.rules.compacts):
             transactions.doom = StorageQuotaExceeded(quota, state.hints.storage_quota_use + entry_size)
             raise transactions.doom
         try:
@@ -301,7 +300,7 @@ class Repository:
 
         if self._transactions.state is not None:
             raise WrongState("a transaction is open: commit it or roll it back before a check")
-        if repair and self._rules.append_only:
+        if repair and self._transactions.rules.append_only:
             raise InvalidArgument(f"{self.path} is in append-only mode")
         if repair and not self._access.locking:
             raise WrongState("this session was opened without a lock: it may check, not repair")
@@ -328,7 +327,10 @@ class Repository:
 
     def destroy(self) -> None:
         """Remove the repository and close it. Raises InvalidArgument (append-only mode), StorageError."""
-        if self._rules.append_only:
+        rules = self._transactions.rules
+        if rules.append_only_later and self._log.last_commit() is not None:  # by a session beside this one, maybe
+            rules = rules.after_a_commit()
+        if rules.append_only:
             raise InvalidArgument(f"{self.path} is in append-only mode")
         self._remove()
 

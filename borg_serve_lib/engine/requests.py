@@ -23,9 +23,17 @@ class OpenRequest(Value):
 
 class RepositoryRules(Value):
     """What holds for one session: `append_only`; `compacts`, whether what is superseded may be removed at all, which
-    append-only forbids; `storage_quota` in bytes (0: none).
+    append-only forbids; `storage_quota` in bytes (0: none); `append_only_later`: whether append_only holds from the
+    first commit on.
     """
 
     append_only: bool = False
     compacts: bool = True
     storage_quota: int = 0
+    append_only_later: bool = False
+
+    def after_a_commit(self) -> RepositoryRules:
+        """Return what holds once anything was committed."""
+        if not self.append_only_later:
+            return self
+        return RepositoryRules(append_only=True, compacts=False, storage_quota=self.storage_quota)

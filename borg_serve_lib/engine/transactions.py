@@ -37,8 +37,8 @@ class Transactions:
     """The current index of a repository and, while one is open, the transaction that changes it.
 
     `state` is None while no transaction is open. `doom` is the error that made the open transaction impossible to
-    commit, or None. `first_segment`: what lies there or beyond was put by this session and by nobody else; None as long
-    as it has written nothing.
+    commit, or None. `rules`: what holds at present. `first_segment`: what lies there or beyond was put by this session
+    and by nobody else; None as long as it has written nothing.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Transactions:
         self._log = log
         self._settings = settings
         self._access = access
-        self._rules = rules
+        self.rules = rules
         self._utc_now = utc_now
         self._reporter = reporter
         self.caches = CacheFiles(storage, reporter)
@@ -268,14 +268,14 @@ class Transactions:
         try:
             self._access.require()
             plenty = self._has_room(state, index)
-            if not compact and (not plenty or is_exceeded(self._rules.storage_quota, state)):
+            if not compact and (not plenty or is_exceeded(self.rules.storage_quota, state)):
                 # Where there is no room for what is obsolete it cannot wait for the client to have it removed.
                 compact, threshold = True, _URGENT_THRESHOLD
             self._report_quota()
             transaction = self._log.commit()
             state.commit_logged(transaction)
             damage: IntegrityError | None = None
-            if compact and self._rules.compacts:
+            if compact and self.rules.compacts:
                 transaction, damage = self._compact(
                     transaction, state, index, threshold, cleanup_commits=cleanup_commits, plenty=plenty
                 )
@@ -289,6 +289,7 @@ class Transactions:
             raise
         finally:
             self.rollback()
+        self.rules = self.rules.after_a_commit()
         from ..events.transactions import TransactionCommitted
 
         self._reporter.report(TransactionCommitted(self._storage.location, transaction))
@@ -325,7 +326,7 @@ class Transactions:
             )
 
     def _write_caches(self, transaction: int, index: ObjectIndex, state: TransactionState) -> None:
-        if self._rules.append_only:
+        if self.rules.append_only:
             self._settings.log_transaction(transaction, self._utc_now())
         self.caches.write(transaction, index, state.hints)
 
@@ -394,15 +395,15 @@ class Transactions:
             self._settings.config,
             state,
             index,
-            compacts=self._rules.compacts,
+            compacts=self.rules.compacts,
             reporter=self._reporter,
         )
 
     def _report_quota(self) -> None:
-        if self._rules.storage_quota and self.state is not None:
+        if self.rules.storage_quota and self.state is not None:
             from ..events.transactions import QuotaStatus
 
-            self._reporter.report(QuotaStatus(self.state.hints.storage_quota_use, self._rules.storage_quota))
+            self._reporter.report(QuotaStatus(self.state.hints.storage_quota_use, self.rules.storage_quota))
 
     def close(self) -> None:
         """Let go of everything open. An open transaction stays uncommitted."""

@@ -24,6 +24,7 @@ from .filesystem import DIRECTORY_MODE, FilesystemStorage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from typing import Final
 
 _README_LOOKED_AT: Final = 100
@@ -31,6 +32,12 @@ _README_LOOKED_AT: Final = 100
 
 class FilesystemProvider(StorageProvider):
     """Finds and makes repositories in the file system."""
+
+    def __init__(self, trees: Sequence[str] = ("/",)) -> None:
+        """`trees`: absolute paths free of symlinks. Whether a new repository would lie in another one is not looked for
+        above them; that it lies below them is for the path policy to see to.
+        """
+        self._trees = trees
 
     def open(self, path: str) -> FilesystemStorage:
         try:
@@ -47,7 +54,7 @@ class FilesystemProvider(StorageProvider):
 
     def create(self, path: str, *, make_parent_dirs: bool) -> FilesystemStorage:
         try:
-            _demand_free_path(path)
+            self._demand_free_path(path)
             if make_parent_dirs:
                 os.makedirs(os.path.dirname(path), DIRECTORY_MODE, exist_ok=True)
             if not os.path.isdir(path):
@@ -62,23 +69,26 @@ class FilesystemProvider(StorageProvider):
             raise storage_error(error, "") from None
         return FilesystemStorage(path)
 
+    def _demand_free_path(self, path: str) -> None:
+        """Raise AlreadyExists or PathAlreadyExists, or an OSError, if no repository can be made at `path`."""
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            pass
+        else:
+            if not stat.S_ISDIR(status.st_mode):
+                raise PathAlreadyExists(path)
+            if not _is_empty_or_unfinished(path):
+                raise (AlreadyExists if _is_repository(path) else PathAlreadyExists)(path)
+        for parent in self._parents(path):
+            if _is_repository(parent):
+                raise AlreadyExists(parent)
 
-def _demand_free_path(path: str) -> None:
-    """Raise AlreadyExists or PathAlreadyExists, or an OSError, if no repository can be made at `path`."""
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        pass
-    else:
-        if not stat.S_ISDIR(status.st_mode):
-            raise PathAlreadyExists(path)
-        if not _is_empty_or_unfinished(path):
-            raise (AlreadyExists if _is_repository(path) else PathAlreadyExists)(path)
-    parent = os.path.dirname(path)
-    while parent != path:
-        if _is_repository(parent):
-            raise AlreadyExists(parent)
-        path, parent = parent, os.path.dirname(parent)
+    def _parents(self, path: str) -> Iterator[str]:
+        """Yield the directories above `path` that lie in a tree or are one, the nearest first."""
+        while path not in self._trees and path != "/":
+            path = os.path.dirname(path)
+            yield path
 
 
 def _is_empty_or_unfinished(path: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from borg_serve_lib.engine.log import SegmentLog
-from borg_serve_lib.engine.opening import HostRules
+from borg_serve_lib.engine.opening import HostRules, open_repository
 from borg_serve_lib.engine.repository import Repository
 from borg_serve_lib.engine.requests import OpenRequest
 from borg_serve_lib.errors import (
@@ -445,6 +445,17 @@ def test_append_only_neither_compacts_nor_repairs_nor_destroys_and_logs_transact
     assert "append_only = 0" in (path / "config").read_text()
 
 
+@pytest.mark.parametrize("number", [2**32 - 1024, 2**64, 10**200])
+def test_a_segment_file_with_an_impossible_number_is_named_and_kept(path: Path, number: int) -> None:
+    created(path).close()
+    odd = path / "data" / str(number // 1000) / str(number)
+    odd.parent.mkdir()
+    odd.write_bytes(b"BORG_SEG")
+    with pytest.raises(IntegrityError, match=f"{number} has a number that no segment can have; move it away"):
+        opened(path, OpenRequest())
+    assert odd.exists()
+
+
 def test_append_only_at_creation_is_the_clients_wish_not_the_hosts(path: Path, tmp_path: Path) -> None:
     request = OpenRequest(create=True, exclusive=True, append_only=True)
     opened(path, request).close()
@@ -453,6 +464,34 @@ def test_append_only_at_creation_is_the_clients_wish_not_the_hosts(path: Path, t
     assert "append_only = 0" in (tmp_path / "other/config").read_text()
     repository.destroy()
     assert not (tmp_path / "other").exists()
+
+
+def test_the_hosts_append_only_holds_for_the_session_that_creates_from_its_first_commit_on(path: Path) -> None:
+    repository = created(path, rules=HostRules(append_only=True))
+    repository.put(identity(1), b"one")
+    repository.commit(compact=False)
+    repository.put(identity(1), b"two")
+    repository.commit(compact=True, threshold=0)
+    assert b"one" in b"".join(segment_files(path).values())
+    for refused in (repository.destroy, lambda: repository.check(repair=True)):
+        with pytest.raises(InvalidArgument, match="is in append-only mode"):
+            refused()
+    repository.close()
+    assert (path / "transactions").read_text().startswith("transaction 3, UTC time 2")
+
+
+def test_who_creates_append_only_without_a_lock_cannot_destroy_what_others_have_put(path: Path) -> None:
+    locks, rules = MemoryLockManager(), HostRules(append_only=True)
+    unlocked = OpenRequest(create=True, locking=False)
+    creator = open_repository(path=str(path), request=unlocked, storages=FilesystemProvider(), locks=locks, rules=rules)
+    other = opened(path, rules=rules)
+    other.put(identity(1), b"one")
+    other.commit(compact=False)
+    other.close()
+    with pytest.raises(InvalidArgument, match="is in append-only mode"):
+        creator.destroy()
+    creator.close()
+    assert b"one" in b"".join(segment_files(path).values())
 
 
 def test_a_session_opened_for_reading_writes_nothing(path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from borg_serve_lib.engine.settings import README_TEXT
 from borg_serve_lib.errors import (
+    AlreadyExists,
     DoesNotExist,
     FileMissing,
     InvalidRepository,
@@ -106,6 +107,20 @@ def test_a_readme_of_something_else_makes_no_repository(tmp_path: Path) -> None:
     (tmp_path / "README").write_bytes(b"Put backups here.\n" + b"-" * 100 + README_TEXT)
     path = str(tmp_path / "repository")
     assert FilesystemProvider().create(path, make_parent_dirs=False).location == path
+
+
+def test_whether_a_repository_lies_above_the_trees_is_not_looked_for(tmp_path: Path) -> None:
+    for directory in ("outer", "outer/tree"):
+        (tmp_path / directory).mkdir()
+        (tmp_path / directory / "README").write_bytes(README_TEXT)
+    outer, tree = tmp_path / "outer", tmp_path / "outer" / "tree"
+    with pytest.raises(AlreadyExists) as refusal:
+        FilesystemProvider([str(outer)]).create(str(tree / "a" / "b"), make_parent_dirs=True)
+    assert str(refusal.value).endswith(f"{tree}.")
+    (tree / "README").unlink()
+    with pytest.raises(AlreadyExists):
+        FilesystemProvider([str(outer)]).create(str(tree / "a"), make_parent_dirs=False)
+    assert FilesystemProvider([str(tree)]).create(str(tree / "a" / "b"), make_parent_dirs=True).entries() == []
 
 
 @pytest.mark.parametrize("function", ["stat", "mkdir"])
