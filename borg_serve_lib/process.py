@@ -78,8 +78,8 @@ def serve_process(
     server = Server(
         options,
         paths=paths,
-        resolver=path_resolver(homes, cwd, restricted=paths.restricts),
-        storages=FilesystemProvider(),
+        resolver=path_resolver(homes, cwd, paths),
+        storages=FilesystemProvider(paths.trees),
         locks=FileLockManager.of_this_machine(identity, reporter=log),
         access=access,
         reporter=reporter,
@@ -156,7 +156,23 @@ def explain_command_line(argv: Sequence[str], *, homes: Homes) -> Explanation:
         return Explanation(render_help(), allowed=True)
     cwd = current_directory()
     paths = PathPolicy.from_options(question.options, cwd=cwd, realpath=os.path.realpath)
-    return explain(question, paths, path_resolver(homes, cwd, restricted=paths.restricts))
+    resolve = path_resolver(homes, cwd, paths)
+    try:
+        kept, unconfined = _would_keep(question.options, paths), ""
+    except ConfinementImpossible as error:
+        kept, unconfined = (), error.detail
+    return explain(question, paths, resolve, kept=kept, unconfined=unconfined)
+
+
+def _would_keep(options: ServeOptions, paths: PathPolicy) -> tuple[str, ...]:
+    """Return what a server would be confined to. Raises ConfinementImpossible."""
+    from .confinement.landlock import Landlock
+    from .confinement.process import reachable_trees
+
+    if options.confine == "off":
+        return ()
+    Landlock().demand_possible()
+    return tuple(reachable_trees(paths.trees, strictly=options.confine == "require"))
 
 
 def current_directory() -> str:

@@ -367,7 +367,7 @@ def test_explain_tells_what_would_be_allowed_and_serves_nothing(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("argv", "status", "told"),
     [
-        (["--restrict-to-path=/nowhere", "--path=~nosuchaccount/r"], 1, b"no such account"),
+        (["--restrict-to-path=/nowhere", "--path=~nosuchaccount/r"], 1, b"unknown account"),
         (["--original-command=sh -c 'borg serve'"], 1, b"is refused"),
         (["--help"], 0, b"usage: borg-serve"),
         (["--path"], 2, b""),

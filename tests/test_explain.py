@@ -14,6 +14,8 @@ OPTIONS = {
     "a path": ["--restrict-to-path", "{tree}/a"],
     "a path and a repository": ["--restrict-to-path", "{tree}/a", "--restrict-to-repository", "{tree}/ab"],
     "none": ["--append-only"],
+    "a strict one": ["--confine", "require", "--restrict-to-path", "{tree}/a"],
+    "one that cannot be kept": ["--confine", "require", "--restrict-to-path", "{tree}/missing"],
 }
 COMMANDS = [
     "borg serve",
@@ -34,6 +36,8 @@ PATHS = [
     "{tree}/a/r",
     "{tree}/ab",
     "{tree}/a/../ab/x",
+    "{tree}/ab/../a/x",
+    "../{tree.name}/a/x",
     "{tree}/a/link/r",
     "{tree}",
     "/~nobodyhere/x",

@@ -22,6 +22,10 @@ class Confinement(ABC):
     """Confines the process that calls it, and all processes and threads that it starts, for good."""
 
     @abstractmethod
+    def demand_possible(self) -> None:
+        """Raise ConfinementImpossible if this machine cannot do it at all."""
+
+    @abstractmethod
     def confine(self, allowances: Sequence[Allowance]) -> None:
         """Give up all access to files but `allowances`; what is open already stays usable.
 

@@ -1,6 +1,7 @@
 """Confinement by Landlock, which Linux has since 5.13 and which needs no privilege (man landlock(7)).
 
-The kernel enforces it for files, for TCP, and for abstract sockets; a path can still be looked up and its status read.
+The kernel enforces it for files; from 6.2 on that includes truncating one that is not open, from 6.7 on TCP, from 6.12
+on abstract sockets. A path can still be looked up and its status read.
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ _ABSTRACT_SOCKETS: Final = 1 << 0
 class Landlock(Confinement):
     """Confinement by the kernel."""
 
+    def demand_possible(self) -> None:
+        _version(_system_call()[0])
+
     def confine(self, allowances: Sequence[Allowance]) -> None:
         call, errno_of_call = _system_call()
-        version = call(_CREATE_RULESET, None, 0, _VERSION_WANTED)
-        if version < 1:
-            raise ConfinementImpossible("this kernel has no Landlock, or it is switched off")
+        version = _version(call)
 
         def demand(result: int, what: str) -> int:
             if result < 0:
@@ -76,6 +78,14 @@ class Landlock(Confinement):
             demand(call(_RESTRICT_SELF, rules, 0), "landlock_restrict_self")
         finally:
             os.close(rules)
+
+
+def _version(call: SystemCall) -> int:
+    """Return which version of the interface the kernel has. Raises ConfinementImpossible if none."""
+    version = call(_CREATE_RULESET, None, 0, _VERSION_WANTED)
+    if version < 1:
+        raise ConfinementImpossible("this kernel has no Landlock, or it is switched off")
+    return version
 
 
 def _size_of_attributes(version: int) -> int:

@@ -20,12 +20,18 @@ def confine_process(confinement: Confinement, trees: Sequence[str], *, writable:
     nothing can be allowed for a path alone; if `strictly`, that is refused. `writable`: whether they may be changed.
     Raises ConfinementImpossible.
     """
-    reachable = [_existing(tree, strictly) for tree in trees]
-    if "/" in reachable:
-        raise ConfinementImpossible("clients are allowed everything, so there is nothing to confine the server to")
+    reachable = reachable_trees(trees, strictly=strictly)
     allowances = [Allowance(path, writable) for path in reachable]
     readable = interpreter_files(not_above=reachable)
     confinement.confine([*allowances, *(Allowance(path, writable=False) for path in readable)])
+    return reachable
+
+
+def reachable_trees(trees: Sequence[str], *, strictly: bool) -> list[str]:
+    """Return what confine_process leaves of `trees`. Raises ConfinementImpossible."""
+    reachable = [_existing(tree, strictly) for tree in trees]
+    if "/" in reachable:
+        raise ConfinementImpossible("clients are allowed everything, so there is nothing to confine the server to")
     return reachable
 
 

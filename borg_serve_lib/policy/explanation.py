@@ -9,7 +9,7 @@ from .access import Verb
 from .arguments import CommandLine
 from .forced_command import CLIENT_DECIDES, resolve_options, split_client_command
 from .options import HelpRequested, ServeOptions, VersionRequested, parse_serve_arguments
-from .permissions import allowed_verbs, keeps_everything
+from .permissions import ALL, allowed_for_manifest, allowed_verbs, keeps_everything
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,13 +62,22 @@ def parse_explain_arguments(argv: Sequence[str]) -> Question | None:
     return Question(meaning, own[_ORIGINAL_COMMAND][-1] if own[_ORIGINAL_COMMAND] else None, tuple(own[_PATH]))
 
 
-def explain(question: Question, policy: PathPolicy, resolve: Callable[[bytes], str]) -> Explanation:
+def explain(
+    question: Question,
+    policy: PathPolicy,
+    resolve: Callable[[bytes], str],
+    *,
+    kept: tuple[str, ...] = (),
+    unconfined: str = "",
+) -> Explanation:
     """Return what a server with these options would allow.
 
-    `policy`: the restrictions, resolved. `resolve`: what a client's raw path means, see paths.resolve_path.
+    `policy`: the restrictions, resolved. `resolve`: what a client's raw path means, see paths.resolve_path. `kept`: the
+    directories that the server would be confined to; `unconfined`: why it could not be.
     """
-    allowed = True
-    lines = [f"{name + ':':<14}{text}" for name, text in _rules(question.options, policy)]
+    allowed = not (unconfined and question.options.confine == "require")
+    lines = [f"{name and name + ':':<14}{text}" for name, text in _rules(question.options, policy)]
+    lines.append(f"{'confinement:':<14}{_confinement(question.options.confine, kept, unconfined)}")
     if question.original_command is not None:
         taken, told = _judge_command(question.options, question.original_command)
         allowed = allowed and taken
@@ -91,6 +100,9 @@ def _rules(options: ServeOptions, policy: PathPolicy) -> Iterator[tuple[str, str
     yield "permissions", options.permissions
     yield "  allowed", ", ".join(verb.value for verb in Verb if verb in verbs)
     yield "  refused", ", ".join(verb.value for verb in Verb if verb not in verbs) or "nothing"
+    if options.permissions != ALL and Verb.PUT in verbs:
+        yield "  own data", "get, overwrite and delete what the session has put, key-write a first key"
+        yield "", f"{' and '.join(verb.value for verb in allowed_for_manifest(options.permissions))} the manifest"
     keeps_all = options.append_only or keeps_everything(options.permissions)
     yield "append-only", "yes" if keeps_all else "as each repository's config says"
     quota = options.storage_quota
@@ -101,7 +113,14 @@ def _rules(options: ServeOptions, policy: PathPolicy) -> Iterator[tuple[str, str
     yield "time", ", ".join(f"{name} {seconds} seconds" for name, seconds in limits if seconds) or "no limit"
     yield "log level", f"the client's choice, down to {options.max_log_level.name.lower()}"
     yield "umask", f"{options.umask:03o}"
-    yield "confinement", options.confine if policy.restricts else f"{options.confine}; but nothing is restricted"
+
+
+def _confinement(mode: str, kept: tuple[str, ...], unconfined: str) -> str:
+    if mode == "off":
+        return mode
+    if not unconfined:
+        return f"{mode}: to {', '.join(map(repr, kept)) or 'no repository at all'}"
+    return f"{mode}: the server {'does not start' if mode == 'require' else 'runs without'}, since {unconfined}"
 
 
 def _judge_command(options: ServeOptions, command: str) -> tuple[bool, list[str]]:
@@ -124,7 +143,10 @@ def _judge_path(path: str, policy: PathPolicy, resolve: Callable[[bytes], str]) 
     try:
         resolved = resolve(path.encode("utf-8", "surrogateescape"))
     except PathNotAllowed:
-        return False, "refused: there is no such account, which the client is not told"
+        return (
+            False,
+            "refused: by an unknown account, or by `..` behind a directory outside, which the client is not told",
+        )
     except InvalidArgument as error:
         return False, f"refused: {error}"
     if policy.allows(resolved):

@@ -83,6 +83,11 @@ def allowed_verbs(mode: str) -> list[Verb]:
     return [verb for verb in Verb if _allows(mode, verb)]
 
 
+def allowed_for_manifest(mode: str) -> list[Verb]:
+    """Return what a mode allows for the manifest and for no other object."""
+    return [verb for verb, modes in _MANIFEST_ALLOWED_IN.items() if mode in modes]
+
+
 def keeps_everything(mode: str) -> bool:
     """Return whether a mode that writes keeps whatever was committed, as append-only does."""
     return mode in (NO_DELETE, WRITE_ONLY)

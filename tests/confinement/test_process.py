@@ -22,6 +22,9 @@ class Noted(Confinement):
     def __init__(self) -> None:
         self.allowances: list[Allowance] = []
 
+    def demand_possible(self) -> None:
+        pass
+
     def confine(self, allowances: Sequence[Allowance]) -> None:
         self.allowances = list(allowances)
 

@@ -92,7 +92,7 @@ def test_the_defaults_are_told() -> None:
         "time": "no limit",
         "log level": "the client's choice, down to debug",
         "umask": "077",
-        "confinement": "auto; but nothing is restricted",
+        "confinement": "auto: to no repository at all",
     }
     assert answer().allowed
 
@@ -114,11 +114,40 @@ def test_the_defaults_are_told() -> None:
         (["--idle-timeout=60"], "time:         idle 60 seconds"),
         (["--idle-timeout=60", "--session-timeout=7200"], "time:         idle 60 seconds, in all 7200 seconds"),
         (["--umask=7"], "umask:        007"),
-        (["--confine=require", "--restrict-to-path=/a"], "confinement:  require"),
+        (["--confine=off", "--restrict-to-path=/a"], "confinement:  off"),
+        (
+            ["--permissions=write-only"],
+            "  own data:   get, overwrite and delete what the session has put, key-write a first key",
+        ),
+        (["--permissions=write-only"], "              get and overwrite the manifest"),
+        (["--permissions=no-delete"], "              overwrite the manifest"),
     ],
 )
 def test_each_rule_is_told(argv: list[str], line: str) -> None:
     assert line in answer(*argv).text.splitlines()
+
+
+@pytest.mark.parametrize("mode", ["all", "read-only"])
+def test_of_own_data_nothing_is_told_where_they_make_no_difference(mode: str) -> None:
+    assert "own data" not in rules("--permissions", mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kept", "unconfined", "told", "allowed"),
+    [
+        ("auto", ("/a", "/b"), "", "auto: to '/a', '/b'", True),
+        ("require", (), "", "require: to no repository at all", True),
+        ("auto", (), "there is no Landlock", "auto: the server runs without, since there is no Landlock", True),
+        ("require", (), "/a does not exist", "require: the server does not start, since /a does not exist", False),
+    ],
+)
+def test_what_becomes_of_confinement_is_told(
+    mode: str, kept: tuple[str, ...], unconfined: str, told: str, allowed: bool
+) -> None:
+    question = Question(ServeOptions(confine=mode), None, ())
+    explanation = explain(question, PathPolicy(), resolve, kept=kept, unconfined=unconfined)
+    assert f"confinement:  {told}" in explanation.text.splitlines()
+    assert explanation.allowed is allowed
 
 
 # --- the answer: a client's command
@@ -173,7 +202,7 @@ def test_the_limit_of_the_log_level_holds_in_the_answer() -> None:
     [
         ("/a/r", "allowed: it means '/a/r'", True),
         ("r", "refused: it means '/cwd/r', which is outside; the client is told its own words only", False),
-        ("~nobody/r", "refused: there is no such account, which the client is not told", False),
+        ("~nobody/r", "refused: by an unknown account, or by `..` behind a directory outside", False),
         ("a\0b", "refused: a repository path cannot contain a NUL byte", False),
         ("/a/\udcff", "allowed: it means", True),
     ],
