@@ -102,6 +102,7 @@ class Connection:
 
         self.state = State.FAILED
         self.exit_code = error.exit_code
+        self.close()  # first: a log that nobody reads must not keep the lock
         self._reporter.report(ConnectionRejected(str(error)))
 
     def timed_out(self, reason: str) -> None:

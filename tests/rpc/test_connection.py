@@ -13,9 +13,10 @@ from borg_serve_lib import errors
 from borg_serve_lib.events.locks import LockLost
 from borg_serve_lib.events.session import ClosingFailed, ConnectionRejected, InternalFailure, SessionInterrupted
 from borg_serve_lib.limits import MAX_MESSAGE_SIZE
+from borg_serve_lib.reporting import Event
 from borg_serve_lib.rpc.connection import Connection, State
 
-from .support import ALLOWED_PATH, OPEN, REPOSITORY_ID, Client, Host, named, oid, positional, unpacked
+from .support import ALLOWED_PATH, OPEN, REPOSITORY_ID, Client, Events, Host, named, oid, positional, unpacked
 
 CONVERSATIONS = Path(__file__).parent.parent / "fixtures" / "conversations"
 
@@ -184,6 +185,23 @@ def test_garbage_ends_the_connection_after_the_calls_before_it(garbage: bytes, c
     connection.close()
     assert client.host.repository.closed == 1
     assert (connection.state, connection.exit_code) == (State.FAILED, code)
+
+
+def test_the_repository_is_given_back_before_garbage_is_told_of() -> None:
+    closed_then: list[int] = []
+
+    class Slow(Events):
+        """A log that nobody reads."""
+
+        def report(self, event: Event) -> None:
+            if isinstance(event, ConnectionRejected):
+                closed_then.append(host.repository.closed)
+
+    host = Host()
+    host.services = host.services.evolve(reporter=Slow())
+    client = Client(host, opened=True)
+    client.hears(b"\xc1")
+    assert closed_then == [1]
 
 
 def test_a_message_that_is_announced_too_long_is_refused_at_its_head() -> None:
