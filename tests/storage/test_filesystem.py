@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -301,6 +301,19 @@ def test_writes_that_the_system_cuts_short_go_on(
     assert writer.position == 11
     writer.close()
     assert storage.read("segment") == b"onetwothree"
+
+
+def test_the_disk_is_set_to_work_early_on_what_is_written(
+    storage: FilesystemStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, *advice: told.append(advice))
+    mib = 1 << 20
+    with closing(storage.create("big")) as writer:
+        for _ in range(7):
+            writer.write(bytes(mib), bytes(2 * mib))
+    early = os.POSIX_FADV_DONTNEED
+    assert told == [(0, 9 * mib, early), (9 * mib, 9 * mib, early)]
 
 
 def test_a_disk_that_fills_up_in_the_middle_of_a_write_is_told(
