@@ -14,6 +14,8 @@ from ..format.hashindex import IndexTable
 from ..storage.base import Reader
 from .changes import Changes, Location
 
+_BATCH = 4096
+
 
 class ObjectIndex:
     """Object id -> location.
@@ -84,25 +86,22 @@ class ObjectIndex:
         self._length -= 1
         self._changes[object_id] = None
 
-    def ids(self, after: bytes | None = None) -> Iterator[bytes]:
-        """Yield all object ids, or those after the id `after`, in an order that holds until the next change.
-
-        Raises UnknownMarker at once.
+    def id_batches(self, after: bytes | None = None) -> Iterator[tuple[bytes, ...]]:
+        """Yield all object ids, or those after the id `after`, many at a time, in an order that holds until the next
+        change. Raises UnknownMarker at once.
         """
-        if after is None:
-            return chain(self._unchanged_place(self._table.ids()), self._added())
-        if self.get(after) is None:
+        if after is not None and self.get(after) is None:
             raise UnknownMarker("marker not found")
-        if self._table.get(after) is not None:
-            return chain(self._unchanged_place(self._table.ids(after)), self._added())
+        if after is None or self._table.get(after) is not None:
+            return chain(map(self._without_removed, self._table.id_batches(after)), in_batches(self._added()))
         place = next(number for number, object_id in enumerate(self._added()) if object_id == after)
-        return islice(self._added(), place + 1, None)
+        return in_batches(islice(self._added(), place + 1, None))
 
-    def _unchanged_place(self, ids: Iterator[bytes]) -> Iterator[bytes]:
+    def _without_removed(self, ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
         changes = self._changes
         if not changes:
             return ids
-        return (object_id for object_id in ids if object_id not in changes or changes.get(object_id) is not None)
+        return tuple(each for each in ids if each not in changes or changes.get(each) is not None)
 
     def _added(self) -> Iterator[bytes]:
         for object_id, _ in self._changes.placed():
@@ -147,3 +146,8 @@ class ObjectIndex:
         if self._reader is not None:
             self._table.release()
             self._reader.close()
+
+
+def in_batches(ids: Iterator[bytes]) -> Iterator[tuple[bytes, ...]]:
+    """Yield the ids many at a time."""
+    return iter(lambda: tuple(islice(ids, _BATCH)), ())

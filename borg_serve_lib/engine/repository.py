@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from itertools import islice
+from itertools import chain, islice
 
 from ..buffers import Buffer
 from ..errors import (
@@ -30,6 +30,7 @@ from ..reporting import Reporter
 from ..storage.base import Storage
 from .access import WriteAccess
 from .changes import Location
+from .index import in_batches
 from .log import SegmentLog
 from .quota import admits
 from .requests import OpenRequest, RepositoryRules
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import TypeAlias
 
-ObjectIds: TypeAlias = list[bytes]
+    ObjectIds: TypeAlias = list[bytes]
+    IdBatches: TypeAlias = Iterator[tuple[bytes, ...]]
 
 
 class Repository:
@@ -172,15 +174,23 @@ class Repository:
 
         The order holds as long as nothing is written. Raises UnknownMarker, InvalidArgument.
         """
+        return [*chain.from_iterable(self.list_batches(limit, marker))]
+
+    def list_batches(self, limit: int | None = None, marker: bytes | None = None) -> IdBatches:
+        """As `list`, many ids at a time: a million of them at once would take 100 MB."""
         if limit is not None and limit < 0:
             raise InvalidArgument("limit must not be negative")
-        return _first(self._transactions.verified_index().ids(marker), limit)
+        return _first(self._transactions.verified_index().id_batches(marker), limit)
 
     def scan(self, limit: int | None = None, marker: bytes | None = None) -> ObjectIds:
         """Return at most `limit` object ids (None: all) in the order of the log, those after `marker` if given.
 
         Raises UnknownMarker, InvalidArgument.
         """
+        return [*chain.from_iterable(self.scan_batches(limit, marker))]
+
+    def scan_batches(self, limit: int | None = None, marker: bytes | None = None) -> IdBatches:
+        """As `scan`, many ids at a time."""
         if limit is not None and limit < 1:
             raise InvalidArgument("please use limit > 0 or limit = None")
         start = None
@@ -188,7 +198,9 @@ class Repository:
             start = self._find(marker)
             if start is None:
                 raise UnknownMarker("marker not found")
-        return _first(self._in_log_order(start), limit)
+        ids = self._in_log_order(start)
+        # Clients may ask for more than islice can count.
+        return in_batches(ids if limit is None else islice(ids, min(limit, sys.maxsize)))
 
     def _in_log_order(self, start: Location | None) -> Iterator[bytes]:
         index = self._transactions.verified_index()
@@ -392,9 +404,16 @@ class Repository:
         return ObjectNotFound(object_id.hex(), self.path)
 
 
-def _first(ids: Iterator[bytes], limit: int | None) -> ObjectIds:
-    # Clients may ask for more than islice can count.
-    return list(ids if limit is None else islice(ids, min(limit, sys.maxsize)))
+def _first(batches: IdBatches, limit: int | None) -> IdBatches:
+    """Yield the first `limit` ids."""
+    if limit is None:
+        yield from batches
+        return
+    for batch in batches if limit else ():
+        yield batch[:limit]
+        limit -= len(batch)
+        if limit <= 0:
+            return
 
 
 class _Tolerant:

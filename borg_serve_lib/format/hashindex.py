@@ -6,7 +6,7 @@ probing. Source: spec, repository-format.md section 5.
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from struct import Struct
 
 from ..errors import FileIntegrityError, IntegrityError, InvalidArgument, UnknownMarker, WrongState
@@ -161,10 +161,13 @@ class IndexTable:
             _, segment, offset = BUCKET.unpack_from(self.view, found)
         return segment, offset
 
-    def ids(self, after: bytes | None = None) -> Iterator[bytes]:
-        """Yield the object ids in bucket order, all or those behind the id `after`; good until the next change.
+    def ids(self) -> Iterator[bytes]:
+        """Yield the object ids in bucket order; good until the next change."""
+        return chain.from_iterable(self.id_batches())
 
-        Raises UnknownMarker at once.
+    def id_batches(self, after: bytes | None = None) -> Iterator[tuple[bytes, ...]]:
+        """Yield the object ids in bucket order, all or those behind the id `after`, many at a time; good until the next
+        change. Raises UnknownMarker at once.
         """
         start = HEADER_SIZE
         if after is not None:
@@ -172,7 +175,7 @@ class IndexTable:
             if found == NOWHERE:
                 raise UnknownMarker("marker not found")
             start = found + BUCKET_SIZE
-        return hashscan.ids(self, start)
+        return hashscan.id_batches(self, start)
 
     def items(self) -> Iterator[tuple[bytes, int, int]]:
         """Yield (object id, segment, offset) in bucket order; good until the next change."""

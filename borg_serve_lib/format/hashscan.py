@@ -28,9 +28,9 @@ _IS_USED: Final = bytes([1] * 255 + [0])
 """A mark -> whether the bucket holds an object."""
 
 
-def ids(table: Source, start: int = HEADER_SIZE) -> Iterator[bytes]:
-    """Yield the object ids in the buckets from the position `start` on."""
-    return chain.from_iterable(map(_ids_of, _chunks(table, start)))
+def id_batches(table: Source, start: int = HEADER_SIZE) -> Iterator[tuple[bytes, ...]]:
+    """Yield the object ids in the buckets from the position `start` on, many at a time."""
+    return map(_ids_of, _chunks(table, start))
 
 
 def items(table: Source) -> Iterator[tuple[bytes, int, int]]:
@@ -53,8 +53,8 @@ def _chunks(table: Source, start: int) -> Iterator[bytes]:
         yield bytes(table.read_at(position, _CHUNK))
 
 
-def _ids_of(chunk: bytes) -> Iterator[bytes]:
-    return compress(_ids(len(chunk) // BUCKET_SIZE).unpack(chunk), _used(chunk))
+def _ids_of(chunk: bytes) -> tuple[bytes, ...]:
+    return tuple(compress(_ids(len(chunk) // BUCKET_SIZE).unpack(chunk), _used(chunk)))
 
 
 def _items_of(chunk: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -11,7 +11,7 @@ from .session import Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any, Final
 
     from ..wire.calls import Call, Reply
@@ -116,12 +116,12 @@ def get(session: Session, object_id: bytes) -> Any:
     return repository.get(object_id)
 
 
-def list_(session: Session, limit: int | None, marker: bytes | None) -> list[bytes]:
-    return session.opened().list(limit, marker)
+def list_(session: Session, limit: int | None, marker: bytes | None) -> Iterator[tuple[bytes, ...]]:
+    return session.opened().list_batches(limit, marker)
 
 
-def scan(session: Session, limit: int | None, marker: bytes | None) -> list[bytes]:
-    return session.opened().scan(limit, marker)
+def scan(session: Session, limit: int | None, marker: bytes | None) -> Iterator[tuple[bytes, ...]]:
+    return session.opened().scan_batches(limit, marker)
 
 
 def length(session: Session) -> int:

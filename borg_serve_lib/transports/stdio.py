@@ -31,6 +31,8 @@ _COALESCED = 1 << 17
 """Bytes of replies that are gathered while more calls wait; they go out before the next read in any case."""
 
 _MOST_BUFFERS = 512
+"""The system takes 1024 of them at once."""
+
 _PIPE_SIZE = 1 << 20
 _F_SETPIPE_SZ = 1031
 """fcntl's F_SETPIPE_SZ, which Python 3.10's module does not have everywhere."""
@@ -116,7 +118,7 @@ def _batches(connection: Connection, watch: Watch) -> Iterator[list[Buffer]]:
         watch.demand_none()
         watch.progress()
         batch += reply
-        size += len(reply[-1])  # where a reply has several parts, the others are small
+        size += len(reply[-1])  # of two parts the first is small, and many parts are enough for themselves
         if size >= _COALESCED or len(batch) >= _MOST_BUFFERS:
             yield batch
             batch = []
@@ -142,7 +144,7 @@ def _write_all(descriptor: int, buffers: list[Buffer], watch: Watch) -> None:
         # An alarm makes a write return with what was taken so far: slow is not idle.
         watch.wait_begins()
         try:
-            written = os.writev(descriptor, buffers)
+            written = os.writev(descriptor, buffers if len(buffers) <= _MOST_BUFFERS else buffers[:_MOST_BUFFERS])
         except BlockingIOError:
             _wait_for(descriptor, reading=False)
             continue

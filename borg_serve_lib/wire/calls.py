@@ -12,6 +12,7 @@ from ..limits import MAX_METHOD_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 POSITIONAL: dict[str, tuple[str, ...]] = {
@@ -167,10 +168,15 @@ def data_reply_head(call: Call, size: int) -> bytes:
     return _POSITIONAL_HEAD + call.msgid + _NIL + raw_header(size)
 
 
-def ids_reply(call: Call, ids: list[bytes]) -> Reply:
-    """Return the reply that carries object ids: as `result_reply`, in a quarter of the time."""
-    head = _result_head(call) + _array_header(len(ids))
-    return (head + _ID_HEADER, _ID_HEADER.join(ids)) if ids else (head,)
+def ids_reply(call: Call, batches: Iterable[tuple[bytes, ...]]) -> Reply:
+    """Return the reply that carries object ids as one list: as `result_reply`, in less time and room."""
+    count = 0
+    parts = []
+    for batch in batches:
+        if batch:
+            count += len(batch)
+            parts.append(_ID_HEADER + _ID_HEADER.join(batch))
+    return (_result_head(call) + _array_header(count), *parts)
 
 
 def result_reply(call: Call, result: object) -> Reply:

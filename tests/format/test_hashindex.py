@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import struct
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -428,7 +429,7 @@ def test_an_object_found_behind_a_tombstone_is_moved_to_it_by_a_change_but_not_b
     table.remove(at(5, 1))
     before = bytes(table.view)
     assert table.get(at(5, 3)) == (2, 8)
-    assert list(table.ids(at(5, 2))) == [at(5, 3)]
+    assert list(chain.from_iterable(table.id_batches(at(5, 2)))) == [at(5, 3)]
     assert bytes(table.view) == before
     table.set(at(5, 3), 70, 80)
     assert buckets_of(table)[5:8] == [(at(5, 3), 70, 80), (at(5, 2), 1, 8), (at(5, 3), DELETED, 8)]
@@ -536,7 +537,7 @@ def test_listing_goes_on_behind_a_marker_in_bucket_order() -> None:
     assert ids == [key for key, segment, _ in buckets_of(table) if segment < DELETED]
     assert list(table.items()) == [bucket for bucket in buckets_of(table) if bucket[1] < DELETED]
     for place in (0, 1, 5000, 9998, 9999):
-        assert list(table.ids(ids[place])) == ids[place + 1 :]
+        assert list(chain.from_iterable(table.id_batches(ids[place]))) == ids[place + 1 :]
 
 
 @pytest.mark.parametrize("marker", [numbered(7), numbered(3), b"", bytes(31), bytes(33)])
@@ -544,7 +545,7 @@ def test_an_unknown_marker_is_told_at_once(marker: bytes) -> None:
     table = filled([numbered(i) for i in range(5)])
     table.remove(numbered(3))
     with pytest.raises(UnknownMarker, match="marker not found"):
-        table.ids(marker)
+        table.id_batches(marker)
 
 
 # --- bad arguments

@@ -70,14 +70,14 @@ class FakeRepository:
         if self.objects.pop(object_id, None) is None:
             raise ObjectNotFound(object_id.hex(), self.path)
 
-    def list(self, limit: int | None, marker: bytes | None) -> Any:
+    def list_batches(self, limit: int | None, marker: bytes | None) -> Any:
         self._note("list", limit, marker)
         ids = sorted(object_id for object_id in self.objects if marker is None or object_id > marker)
-        return ids[:limit]
+        return iter([tuple(ids[:limit])])
 
-    def scan(self, limit: int | None, marker: bytes | None) -> Any:
+    def scan_batches(self, limit: int | None, marker: bytes | None) -> Any:
         self._note("scan", limit, marker)
-        return list(self.objects)[:limit]
+        return iter([tuple(list(self.objects)[:limit])])
 
     def __len__(self) -> int:
         self._note("__len__")

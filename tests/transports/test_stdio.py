@@ -153,6 +153,15 @@ def test_writes_that_the_system_cuts_short_go_on(
     assert Served(pipes, requests, Full()).results() == [REPOSITORY_ID] + [bytes([n % 10]) * 10 for n in range(30)]
 
 
+def test_a_reply_of_more_parts_than_the_system_takes_at_once_arrives(
+    pipes: Descriptors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [number.to_bytes(32, "big") for number in range(5000)]
+    monkeypatch.setattr(FakeRepository, "list_batches", lambda *_: ((each,) for each in ids))
+    requests = OPEN + named(2, "list", limit=None, marker=None)
+    assert Served(pipes, requests).results() == [REPOSITORY_ID, ids]
+
+
 def counted_writes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Return a list that will hold the buffers and bytes of each write."""
     writes: list[tuple[int, int]] = []

@@ -151,8 +151,10 @@ def test_a_reply_with_data_is_its_head_and_the_data(size: int) -> None:
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 65535, 65536])
 def test_a_reply_with_ids_is_the_one_msgpack_makes(count: int) -> None:
     ids = [number.to_bytes(32, "big") for number in range(count)]
-    assert b"".join(ids_reply(NAMED, ids)) == packed({"i": 5, "r": ids})
-    assert b"".join(ids_reply(OLD, ids)) == packed((1, 5, None, ids))
+    for batch in (1, 3, 4096, 65536):
+        batches = [(), *(tuple(ids[start : start + batch]) for start in range(0, count, batch)), ()]
+        assert b"".join(ids_reply(NAMED, batches)) == packed({"i": 5, "r": ids})
+        assert b"".join(ids_reply(OLD, batches)) == packed((1, 5, None, ids))
 
 
 RESULTS = st.none() | st.booleans() | st.integers(0, 2**64 - 1) | st.binary() | st.text() | st.lists(st.binary())
