@@ -5,7 +5,6 @@ Source: spec, repository-format.md section 17.
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -19,6 +18,7 @@ from ..events.maintenance import (
     CheckStarted,
 )
 from ..format import segment as segment_format
+from ..format.heads import checked_heads, of_heads
 from ..reporting import Reporter
 from ..values import Value
 from .caches import CacheFiles
@@ -26,13 +26,11 @@ from .index import ObjectIndex
 from .log import SegmentLog
 from .parallel import in_order, usable_cores
 from .progress import ProgressMeter
+from .proof import IndexProof
 from .recovery import apply_segment
 from .settings import Settings
 from .state import TransactionState
 from .transactions import Transactions
-
-_ENTRY = struct.Struct("<B32sII")
-"""An entry as it is kept between reading a segment and believing it: tag, object id, offset, size."""
 
 _NOT_FOUND = "<not found>"
 
@@ -50,15 +48,25 @@ class RepositoryFiles(Value):
 class Check:
     """One run of check over a repository in which no transaction is open.
 
-    `deadline`: tells whether the time allowed for a partial check is used up; None makes the check a full one.
-    After a full check `rebuilt` and `state` are what the segments say.
+    `committed`: the index on disk, None if it could not be read. `deadline`: tells whether the time allowed for a
+    partial check is used up; None makes the check a full one. After a full check that repairs, `rebuilt` and `state`
+    are what the segments say.
     """
 
-    def __init__(self, files: RepositoryFiles, *, repair: bool, deadline: Callable[[], bool] | None) -> None:
+    def __init__(
+        self,
+        files: RepositoryFiles,
+        committed: ObjectIndex | None,
+        *,
+        repair: bool,
+        deadline: Callable[[], bool] | None,
+    ) -> None:
         self._files = files
         self._repair = repair
         self._deadline = deadline
         self._threads = usable_cores()
+        self._committed = committed
+        self._proof = None if repair or committed is None else IndexProof(committed)
         self.errors = False
         self.rebuilt = ObjectIndex.empty()
         self.state = TransactionState.empty()
@@ -80,12 +88,10 @@ class Check:
     # --- segments
 
     def check_segments(self, through: int) -> None:
-        """Read the segments up to `through` and, in a full check, gather what they say in `rebuilt` and `state`."""
+        """Read the segments up to `through` and, in a full check, see what they say of the index."""
         segments = list(self._files.log.segments(after=self._start_after(), through=through))
         self._files.reporter.report(CheckDetail(f"Found {len(segments)} segments"))
-        meter = ProgressMeter(
-            self._files.reporter, "repository.check", "Checking segments {:3.1f}%", total=len(segments), step=0.1
-        )
+        meter = self._meter(len(segments))
         verified = in_order(self._verify, segments, self._threads)
         try:
             for segment, outcome in verified:
@@ -101,6 +107,11 @@ class Check:
         last = self._files.log.last_segment()  # borg names the last one there is, committed or not
         self.note(f"finished segment check at segment {-1 if last is None else last}")
         self._store_last_checked(None)
+
+    def _meter(self, segments: int) -> ProgressMeter:
+        return ProgressMeter(
+            self._files.reporter, "repository.check", "Checking segments {:3.1f}%", total=segments, step=0.1
+        )
 
     def _start_after(self) -> int:
         if self._deadline is None:
@@ -129,24 +140,26 @@ class Check:
                 self._files.caches.remove()
                 self._recover_segment(segment)
                 outcome = self._verify(segment)
-        if self._deadline is None:
-            kept = _ENTRY.iter_unpack(b"" if isinstance(outcome, IntegrityError) else outcome)
-            apply_segment(segment, kept, self._files.log, self.rebuilt, self.state)
+        if self._repair:
+            self._apply(segment, outcome)
+        elif self._proof is not None and self._deadline is None and not isinstance(outcome, IntegrityError):
+            self._proof.show(segment, outcome)
+
+    def _apply(self, segment: int, outcome: bytearray | IntegrityError) -> None:
+        """Gather what a segment says in `rebuilt` and `state`; a damaged one says nothing."""
+        entries = of_heads(b"" if isinstance(outcome, IntegrityError) else outcome)
+        apply_segment(segment, entries, self._files.log, self.rebuilt, self.state)
 
     def _verify(self, segment: int) -> bytearray | IntegrityError:
-        """Return all entries of a segment, packed, or what is wrong with it. In any thread.
+        """Return the heads of all entries of a segment, or what is wrong with it. In any thread.
 
         The error goes back as a value: it is a finding, not the end of the check.
         """
-        packed = bytearray()
-        pack = _ENTRY.pack
         try:
             with self._files.log.source(segment) as source:
-                for tag, object_id, offset, size, _ in segment_format.entries(source, segment, with_data=False):
-                    packed += pack(tag, object_id, offset, size)
+                return checked_heads(source, segment)
         except IntegrityError as error:
             return error
-        return packed
 
     def _recover_segment(self, segment: int) -> None:
         with self._files.log.source(segment) as source:
@@ -157,11 +170,17 @@ class Check:
 
     # --- index
 
-    def compare_index(self, committed: ObjectIndex | None) -> None:
-        """Compare the index on disk, if it could be read, with the one gathered from the segments."""
+    def compare_index(self, through: int) -> None:
+        """Compare the index on disk, if it could be read, with what the segments up to `through` say."""
         self.note("Starting repository index check")
+        committed = self._committed
         if committed is None or not len(committed):
             return
+        if self._proof is not None:
+            if self._proof.holds():
+                self.note("Index object count match.")
+                return
+            self._rebuild(through)
         if len(committed) == len(self.rebuilt):
             self.note("Index object count match.")
         else:
@@ -172,6 +191,19 @@ class Check:
         self._find_missing_segments(objects)
         for difference in _differences(committed, objects.total(), self.rebuilt):
             self.found(difference)
+
+    def _rebuild(self, through: int) -> None:
+        """Gather what the segments say, to tell in which way the index is wrong."""
+        segments = list(self._files.log.segments(through=through))
+        meter = self._meter(len(segments))
+        verified = in_order(self._verify, segments, self._threads)
+        try:
+            for segment, outcome in verified:
+                meter.advance()
+                self._apply(segment, outcome)
+        finally:
+            verified.close()
+            meter.finish()
 
     def _find_missing_segments(self, objects: Counter[int]) -> None:
         for segment, count in sorted(objects.items()):
@@ -216,13 +248,14 @@ def check_repository(
     reporter.report(CheckStarted())
     transaction, committed = _committed(transactions, log, reporter)
     files = RepositoryFiles(location, log, transactions.caches, settings, reporter)
-    check = Check(files, repair=repair, deadline=deadline)
+    check = Check(files, committed, repair=repair, deadline=deadline)
     if transaction is None:
         check.found("This repository contains no valid data.")
         return False
     if repair:
         log.remove_after(transaction)
-    check.check_segments(transaction)
+    through = transaction
+    check.check_segments(through)
     if deadline is None and log.last_commit() != transaction:
         if repair:
             check.found(f"Adding commit tag to segment {transaction}")
@@ -231,7 +264,7 @@ def check_repository(
         elif transactions.last_commit.damaged is not None:
             check.found(f"Segment {transaction} does not end with a commit")
     if deadline is None:
-        check.compare_index(committed)
+        check.compare_index(through)
     if repair:
         transactions.adopt(transaction, check.rebuilt, check.state)
     if check.errors and not repair:

@@ -18,9 +18,11 @@ except ImportError:
     from zlib import crc32
 
 __all__ = [
+    "CHECKED_HEADER",
     "COMMIT",
     "COMMIT_ENTRY",
     "COMMIT_SIZE",
+    "CRC_SIZE",
     "DELETE",
     "DELETE_SIZE",
     "HEADER",
@@ -49,8 +51,9 @@ DELETE_SIZE: Final = 41
 COMMIT_SIZE: Final = 9
 COMMIT_ENTRY: Final = bytes.fromhex("40f43c250900000002")
 
+CRC_SIZE: Final = 4
 _CRC: Final = Struct("<I")
-_CHECKED_HEADER: Final = Struct("<IB32s")
+CHECKED_HEADER: Final = Struct("<IB32s")
 """What the CRC covers besides the data: size, tag, object id."""
 
 
@@ -63,14 +66,14 @@ def put_header(object_id: bytes, data: Buffer) -> bytes:
     size = len(data)
     if size > MAX_DATA_SIZE:
         raise IntegrityError(f"More than allowed put data [{size} > {MAX_DATA_SIZE}]")
-    checked = _CHECKED_HEADER.pack(size + PUT_HEADER_SIZE, PUT, object_id)
+    checked = CHECKED_HEADER.pack(size + PUT_HEADER_SIZE, PUT, object_id)
     return _CRC.pack(crc32(data, crc32(checked))) + checked
 
 
 def delete_entry(object_id: bytes) -> bytes:
     """Return a whole DELETE. Raises InvalidArgument for an id that has not 32 bytes."""
     _check_id(object_id)
-    checked = _CHECKED_HEADER.pack(DELETE_SIZE, DELETE, object_id)
+    checked = CHECKED_HEADER.pack(DELETE_SIZE, DELETE, object_id)
     return _CRC.pack(crc32(checked)) + checked
 
 

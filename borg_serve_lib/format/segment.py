@@ -37,14 +37,14 @@ ATTIC_MAGIC: Final = b"ATTICSEG"
 MAGIC_SIZE: Final = 8
 COMMIT_SEGMENT_SIZE: Final = MAGIC_SIZE + COMMIT_SIZE
 
-_WINDOW: Final = 1 << 20
+WINDOW: Final = 1 << 20
 """Bytes read at once; an entry whose data are wanted is read alone if it is larger."""
 
 _HEAD_WINDOW: Final = 1 << 14
 _NO_DATA: Final = memoryview(b"")
 
 
-class _Window:
+class Window:
     """The part of a file that was read last."""
 
     def __init__(self, source: Source, length: int) -> None:
@@ -68,16 +68,22 @@ class _Window:
 
 
 def entries(
-    source: Source, segment: int, start: int = 0, *, window: int = _WINDOW, with_data: bool = True
+    source: Source,
+    segment: int,
+    start: int = 0,
+    *,
+    window: int = WINDOW,
+    with_data: bool = True,
+    part: Window | None = None,
 ) -> Iterator[tuple[int, bytes, int, int, memoryview]]:
     """Yield (tag, object id, offset, size, data) of all entries from offset `start`, each checked by its CRC.
 
     The id of a COMMIT is b''. The data are valid until the next step, and empty unless `with_data`. From 0 on the
-    magic is checked as well.
+    magic is checked as well. `part`: what was read last of the source; it moves on.
     Raises IntegrityError at the first damage (section 4.3, iterating); memory stays at `window`, with data at the
     largest entry.
     """
-    part = _Window(source, window)
+    part = part or Window(source, window)
     offset = start
     if start == 0:
         part.load(0, MAGIC_SIZE)
@@ -118,7 +124,7 @@ def headers(
 
     Raises IntegrityError for a head that cannot be right and for an entry that goes on beyond the file's end.
     """
-    part = _Window(source, window)
+    part = Window(source, window)
     file_size = source.size
     offset = start
     if start == 0:
@@ -142,7 +148,7 @@ def headers(
         offset += size
 
 
-def _crc_of_more(part: _Window, crc: int, offset: int, size: int, segment: int) -> int:
+def _crc_of_more(part: Window, crc: int, offset: int, size: int, segment: int) -> int:
     """Read on in an entry that goes on beyond `part`; return the CRC as far as it was read."""
     part.load(part.end, 1)
     if not part.data:
@@ -204,7 +210,7 @@ def ending(source: Source, segment: int) -> Ending:
     return Ending.COMMITTED if committed else Ending.UNCOMMITTED
 
 
-def salvage(source: Source, *, window: int = _WINDOW) -> Iterator[memoryview]:
+def salvage(source: Source, *, window: int = WINDOW) -> Iterator[memoryview]:
     """Yield the sound entries of a damaged segment, whole and in order; what is between them is skipped (17.3).
 
     Found are the entries that borg's repair finds, but for those with a tag that no borg writes, or with a size that

@@ -1,0 +1,78 @@
+"""The proof of an index holds exactly when an index made of the same entries would be the same."""
+
+from __future__ import annotations
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from borg_serve_lib.engine.index import ObjectIndex
+from borg_serve_lib.engine.proof import IndexProof
+from borg_serve_lib.format.entry import CHECKED_HEADER, COMMIT, COMMIT_SIZE, DELETE, PUT
+from borg_serve_lib.format.heads import of_heads
+
+IDS = [bytes([number]) * 32 for number in range(4)]
+
+_entry = st.one_of(
+    st.tuples(st.just(PUT), st.sampled_from(IDS), st.integers(41, 43)),
+    st.tuples(st.just(DELETE), st.sampled_from(IDS), st.just(41)),
+    st.just((COMMIT, bytes(32), COMMIT_SIZE)),
+)
+_segments = st.lists(st.lists(_entry, max_size=6), max_size=4)
+
+
+def packed(entries: list[tuple[int, bytes, int]]) -> bytes:
+    return b"".join(CHECKED_HEADER.pack(size, tag, object_id) for tag, object_id, size in entries)
+
+
+def content_of(segments: list[bytes]) -> dict[bytes, tuple[int, int]]:
+    content: dict[bytes, tuple[int, int]] = {}
+    for number, heads in enumerate(segments):
+        for tag, object_id, offset, _ in of_heads(heads):
+            if tag == PUT:
+                content[object_id] = (number, offset)
+            elif tag == DELETE:
+                content.pop(object_id, None)
+    return content
+
+
+def holds(content: dict[bytes, tuple[int, int]], segments: list[bytes]) -> bool:
+    index = ObjectIndex.empty()
+    for object_id, location in content.items():
+        index.set(object_id, location)
+    proof = IndexProof(index)
+    for number, heads in enumerate(segments):
+        proof.show(number, heads)
+    return proof.holds()
+
+
+@given(_segments, st.sampled_from(IDS), st.none() | st.tuples(st.integers(0, 3), st.integers(8, 130)))
+@example([[(PUT, IDS[0], 41), (PUT, IDS[0], 41)]], IDS[0], (0, 8))
+@example([[(PUT, IDS[0], 41), (DELETE, IDS[0], 41)]], IDS[0], (0, 49))
+@example([[(PUT, IDS[0], 41), (DELETE, IDS[0], 41)]], IDS[0], (0, 8))
+@example([[(PUT, IDS[0], 41)]], IDS[0], None)
+@example([[]], IDS[0], (3, 8))
+def test_a_proof_holds_exactly_for_what_the_entries_say(
+    history: list[list[tuple[int, bytes, int]]], object_id: bytes, location: tuple[int, int] | None
+) -> None:
+    segments = [packed(entries) for entries in history]
+    content = content_of(segments)
+    assert holds(content, segments)
+    other = dict(content)
+    if location is None:
+        other.pop(object_id, None)
+    else:
+        other[object_id] = location
+    assert holds(other, segments) is (other == content)
+    assert holds(content, segments[:-1]) is (content == content_of(segments[:-1]))
+
+
+def test_an_index_with_an_object_in_two_buckets_is_not_believed() -> None:
+    segments = [packed([(PUT, IDS[1], 41)])]
+    index = ObjectIndex.empty()
+    index.set(IDS[1], (0, 8))
+    table = index.table
+    start = next(place for place in range(18, len(table.view), 40) if table.view[place : place + 32] == IDS[1])
+    table.view[start + 40 : start + 80] = table.view[start : start + 40]
+    proof = IndexProof(index)
+    proof.show(0, segments[0])
+    assert not proof.holds()
