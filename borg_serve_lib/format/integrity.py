@@ -30,8 +30,9 @@ _VERSION: Final = 2
 _HEADER_PART: Final = "HashHeader"
 _LAST_PART: Final = "final"
 _SHOWN_LENGTH: Final = 40
-_PIECE: Final = (1 << 20) // BUCKET_SIZE * BUCKET_SIZE
-"""Bytes hashed at once: a file is never in memory as a whole. Of an index they are whole buckets."""
+_PIECE: Final = (1 << 16) // BUCKET_SIZE * BUCKET_SIZE
+"""Bytes hashed at once: a file is never in memory as a whole. Of an index they are whole buckets. With 1 MiB, which the
+memory allocator takes from the system anew each time, a commit with an index of 2.6 MB took 3.5 ms instead of 2.4."""
 
 
 class FileDigests(Value):

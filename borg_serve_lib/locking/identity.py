@@ -101,9 +101,21 @@ def default_host_id(borg_host_id: str | None) -> str:
     """
     if borg_host_id:
         return borg_host_id
+    return f"{_canonical_host_name()}@{_node_id()}"
+
+
+def _node_id() -> int:
+    # What uuid.getnode() tries first, without uuid and what that imports: 2.5 of 35 ms of start-up.
+    try:
+        import _uuid  # type: ignore[import-not-found]  # typeshed has no stub
+
+        if getattr(_uuid, "has_stable_extractable_node", True):
+            return int.from_bytes(_uuid.generate_time_safe()[0][-6:], "big")
+    except (ImportError, AttributeError, TypeError):
+        pass
     import uuid
 
-    return f"{_canonical_host_name()}@{uuid.getnode()}"
+    return uuid.getnode()
 
 
 def _canonical_host_name() -> str:

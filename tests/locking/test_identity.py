@@ -23,6 +23,15 @@ def test_without_one_it_is_the_canonical_host_name_and_the_node_number(unset: st
     assert host == next(entry[3] for entry in found if entry[3])
 
 
+@pytest.mark.parametrize("lacking", [None, object()])
+def test_pythons_without_the_system_s_uuids_have_the_same_node_number(
+    lacking: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = uuid.getnode()
+    monkeypatch.setitem(sys.modules, "_uuid", lacking)
+    assert default_host_id(None).endswith(f"@{expected}")
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
