@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from .engine.repository import Repository
     from .engine.requests import OpenRequest
     from .errors import BorgServeError, UsageError
-    from .hostlog import HostLog
     from .locking.base import LockManager, LockMode, RepositoryLock
     from .locking.identity import Identity
     from .locking.manager import FileLockManager
@@ -25,9 +24,14 @@ if TYPE_CHECKING:
     from .policy.options import HelpRequested, ServeOptions, VersionRequested, parse_serve_arguments, render_help
     from .policy.paths import PathPolicy, resolve_path
     from .process import explain_command_line, serve_process
-    from .reporting import Event, Level, Reporter
+    from .reporting import Event, Level, Peer, Reporter
     from .rpc.connection import Connection
     from .server import Server, account_home, path_resolver
+    from .sinks.auditlog import AuditLog
+    from .sinks.hook import Hook
+    from .sinks.hostlog import HostLog
+    from .sinks.metrics import Metrics
+    from .sinks.systemlog import SystemLog
     from .storage.base import Storage, StorageProvider
     from .storage.memory import MemoryProvider
     from .storage.places import FilesystemProvider
@@ -38,6 +42,7 @@ __all__ = [
     "AccessPolicy",
     "AllOf",
     "AllowAll",
+    "AuditLog",
     "BorgServeError",
     "ClientLog",
     "Connection",
@@ -48,6 +53,7 @@ __all__ = [
     "FilesystemProvider",
     "HelpRequested",
     "Homes",
+    "Hook",
     "HostLog",
     "HostRules",
     "Identity",
@@ -56,9 +62,11 @@ __all__ = [
     "LockMode",
     "MemoryLockManager",
     "MemoryProvider",
+    "Metrics",
     "OpenRequest",
     "Owner",
     "PathPolicy",
+    "Peer",
     "Reporter",
     "Repository",
     "RepositoryLock",
@@ -66,6 +74,7 @@ __all__ = [
     "Server",
     "Storage",
     "StorageProvider",
+    "SystemLog",
     "UsageError",
     "Verb",
     "Verdict",
@@ -89,7 +98,11 @@ _MODULES = {
     "engine.repository": ("Repository",),
     "engine.requests": ("OpenRequest",),
     "errors": ("BorgServeError", "UsageError"),
-    "hostlog": ("HostLog",),
+    "sinks.auditlog": ("AuditLog",),
+    "sinks.hook": ("Hook",),
+    "sinks.hostlog": ("HostLog",),
+    "sinks.metrics": ("Metrics",),
+    "sinks.systemlog": ("SystemLog",),
     "locking.base": ("LockManager", "LockMode", "RepositoryLock"),
     "locking.identity": ("Identity",),
     "locking.manager": ("FileLockManager",),
@@ -101,7 +114,7 @@ _MODULES = {
     "policy.homes": ("Homes",),
     "policy.options": ("HelpRequested", "ServeOptions", "VersionRequested", "parse_serve_arguments", "render_help"),
     "policy.paths": ("PathPolicy", "resolve_path"),
-    "reporting": ("Event", "Level", "Reporter"),
+    "reporting": ("Event", "Level", "Peer", "Reporter"),
     "rpc.connection": ("Connection",),
     "process": ("explain_command_line", "serve_process"),
     "server": ("Server", "account_home", "path_resolver"),

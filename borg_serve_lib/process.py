@@ -8,6 +8,7 @@ from .errors import ConfinementImpossible, UsageError
 from .policy.forced_command import resolve_options
 from .policy.paths import PathPolicy
 from .policy.permissions import READ_ONLY
+from .reporting import FanOut
 from .server import Server, path_resolver
 
 TYPE_CHECKING = False
@@ -63,6 +64,7 @@ def serve_process(
     cwd = current_directory()
     paths = PathPolicy.from_options(forced, cwd=cwd, realpath=os.path.realpath)
     identity = Identity(borg_host_id, user=user, client=client_address)
+    reporter = _with_records(forced, reporter)
     outcome = _confine(forced, paths, identity)
     options = resolve_options(forced, original_command)
     writer = LineWriter(_STDERR)
@@ -74,7 +76,7 @@ def serve_process(
         now=time,
     )
     if outcome is not None:
-        log.report(outcome)
+        FanOut([log] if reporter is None else [log, reporter]).report(outcome)
     server = Server(
         options,
         paths=paths,
@@ -87,7 +89,7 @@ def serve_process(
     if options.show_version:
         _show_version(log)
     limits = TimeLimits(idle=options.idle_timeout or None, session=options.session_timeout or None)
-    connection = server.connect(log)
+    connection = server.connect(log, user=user, address=client_address, client=forced.client_name)
     status = serve_stdio(connection, stdin=_STDIN, stdout=_STDOUT, limits=limits, ending=writer.hurry, exits=True)
     status = status if modern_exit_codes else _classic(status)
     if options.show_rc:
@@ -112,6 +114,17 @@ def _confine(options: ServeOptions, paths: PathPolicy, identity: Identity) -> Ev
         if strictly:
             raise UsageError(f"option --confine=require cannot be kept: {error.detail}") from None
         return NotConfined(error.detail)
+
+
+def _with_records(options: ServeOptions, reporter: Reporter | None) -> Reporter | None:
+    """Return what takes the events for `reporter` and for the records that the host wants. Raises UsageError."""
+    if not options.records:
+        return reporter
+    from .sinks.chosen import chosen_sinks
+    from .sinks.keeper import start_keeper
+
+    relay = start_keeper(lambda: chosen_sinks(options))
+    return FanOut([relay] if reporter is None else [reporter, relay])
 
 
 def _occupy_standard_descriptors() -> None:

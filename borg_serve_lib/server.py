@@ -10,7 +10,7 @@ from .policy.access import AccessPolicy, AllOf, Verb
 from .policy.homes import Homes
 from .policy.paths import PathPolicy, resolve_path
 from .policy.permissions import READ_ONLY, keeps_everything, policy_of
-from .reporting import FanOut
+from .reporting import FanOut, Peer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,12 +58,18 @@ class Server:
         self._access = permitted if access is None else AllOf(permitted, access)
         self._reporter = reporter
 
-    def connect(self, client_log: ClientLog) -> Connection:
-        """Return a connection to one client, who reads `client_log`."""
+    def connect(self, client_log: ClientLog, *, user: str = "", address: str = "", client: str = "") -> Connection:
+        """Return a connection to one client, who reads `client_log`.
+
+        `user`, `address`, `client`: the account, where the client is, what the host calls it: for the host's reports.
+        """
         from .rpc.connection import Connection
         from .rpc.services import Services
 
-        reporter = client_log if self._reporter is None else FanOut([client_log, self._reporter])
+        reporter: Reporter = client_log
+        if self._reporter is not None:
+            peer = Peer(os.urandom(6).hex(), user, address, client)
+            reporter = FanOut([client_log, self._reporter.for_peer(peer)])
         return Connection(
             Services(
                 resolve_path=lambda raw: self._reach(raw, reporter),
@@ -83,8 +89,7 @@ class Server:
         try:
             self._paths.check(resolved, os.fsdecode(raw))
         except PathNotAllowed:
-            if self._reporter is not None:
-                self._reporter.report(PathRefused(shown, resolved))
+            reporter.report(PathRefused(shown, resolved))
             raise
         reporter.report(PathResolved(shown, resolved))
         return resolved

@@ -36,10 +36,10 @@ FLOORS = {
     "storage": 2,
     "engine": 3,
     "rpc": 4,
+    "sinks": 5,
     "transports": 5,
     "__init__": 6,
     "__main__": 6,
-    "hostlog": 6,
     "process": 6,
     "server": 6,
 }

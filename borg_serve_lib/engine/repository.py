@@ -263,6 +263,7 @@ class Repository:
         except StorageError as error:
             transactions.doom = error
             raise
+        state.deletes += 1
         index.remove(object_id)
 
     def _entry_size(self, object_id: bytes, location: Location) -> int:

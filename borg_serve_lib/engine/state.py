@@ -13,13 +13,13 @@ class TransactionState:
     """Bookkeeping over hints. Nothing in it is ever trusted to be exact: it steers compaction and the quota.
 
     `written`, `superseded`: bytes of the PUT entries that the transaction has written, and of those it has made
-    obsolete.
+    obsolete; `puts`, `shadowed`: how many these are. `deletes`: objects that it has deleted.
     """
 
     def __init__(self, hints: Hints) -> None:
         self.hints = hints
-        self.written = 0
-        self.superseded = 0
+        self.written = self.superseded = 0
+        self.puts = self.shadowed = self.deletes = 0
 
     @classmethod
     def empty(cls) -> TransactionState:
@@ -34,6 +34,7 @@ class TransactionState:
     def put_written(self, segment: int, size: int) -> None:
         """A new object's or a new version's PUT, an entry of `size` bytes, was written to `segment`."""
         self.put_logged(segment)
+        self.puts += 1
         self.written += size
         self.hints.storage_quota_use += size
 
@@ -59,6 +60,7 @@ class TransactionState:
         self.hints.shadow_index.setdefault(object_id, []).append(segment)
         self.put_left(segment)
         self.free(segment, size)
+        self.shadowed += 1
         self.superseded += size
 
     def put_left(self, segment: int) -> None:

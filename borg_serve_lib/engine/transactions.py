@@ -284,15 +284,33 @@ class Transactions:
             self._write_caches_if_possible(transaction, index, state)
             if damage is not None:
                 raise damage
+            objects = len(index)
         except (NoSpace, InsufficientFreeSpaceError) as error:
             self.doom = error
             raise
         finally:
             self.rollback()
+        self._report_commit(transaction, state, objects)
         self.rules = self.rules.after_a_commit()
+
+    def _report_commit(self, transaction: int, state: TransactionState, objects: int) -> None:
         from ..events.transactions import TransactionCommitted
 
-        self._reporter.report(TransactionCommitted(self._storage.location, transaction))
+        overwritten = state.shadowed - state.deletes
+        self._reporter.report(
+            TransactionCommitted(
+                self._storage.location,
+                transaction,
+                added=state.puts - overwritten,
+                overwritten=overwritten,
+                deleted=state.deletes,
+                bytes_added=state.written,
+                bytes_superseded=state.superseded,
+                objects=objects,
+                bytes_used=state.hints.storage_quota_use,
+                quota=self.rules.storage_quota,
+            )
+        )
 
     def _compact(
         self,

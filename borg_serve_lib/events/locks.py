@@ -36,6 +36,30 @@ class MalformedLock(Event):
     directory: str
 
 
+class LockAwaited(Event):
+    """A lock is waited for, for a second by now. `mode`: `shared` or `exclusive`; `holders`: who has it, in words."""
+
+    level = Level.INFO
+    topic = "borg.locking"
+    host_only = True
+    sentence = "waiting for the {mode} lock {path}, held by {holders}"
+    path: str
+    mode: str
+    holders: str
+
+
+class LockObtained(Event):
+    """A lock that was waited for was obtained. `seconds`: after how long."""
+
+    level = Level.INFO
+    topic = "borg.locking"
+    host_only = True
+    sentence = "obtained the {mode} lock {path} after {seconds:.1f} seconds"
+    path: str
+    mode: str
+    seconds: float
+
+
 class NoLease(Event):
     """A lock is held without a lease, because of `reason`: other hosts cannot see whether its owner lives."""
 

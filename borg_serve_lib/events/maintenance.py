@@ -18,6 +18,7 @@ class Progress(Event):
 
     level = Level.INFO
     topic = "borg.output.progress"
+    is_recorded = False
     sentence = "{text}"
     operation: str
     current: int
@@ -30,6 +31,7 @@ class ProgressFinished(Event):
 
     level = Level.INFO
     topic = "borg.output.progress"
+    is_recorded = False
     operation: str
 
 
@@ -153,6 +155,8 @@ class DamagedSegmentKept(Event):
 
 
 class CheckStarted(Event):
+    """A check begins."""
+
     level = Level.INFO
     sentence = "Starting repository check"
 
@@ -169,6 +173,7 @@ class CheckNote(Event):
     """A step of check, in words."""
 
     level = Level.INFO
+    is_recorded = False
     sentence = "{text}"
     text: str
 
@@ -176,6 +181,7 @@ class CheckNote(Event):
 class CheckDetail(Event):
     """A detail of check for whoever debugs it, in words."""
 
+    is_recorded = False
     sentence = "{text}"
     text: str
 

@@ -10,6 +10,7 @@ class VersionShown(Event):
 
     level = Level.INFO
     topic = "borg.output.show-version"
+    is_recorded = False
     sentence = "borg-serve {version}"
     version: str
 
@@ -35,6 +36,7 @@ class EndedWell(Event):
 
     level = Level.INFO
     topic = "borg.output.show-rc"
+    is_recorded = False
     sentence = "terminating with success status, rc {status}"
     status: int
 
@@ -44,5 +46,6 @@ class EndedBadly(Event):
 
     level = Level.ERROR
     topic = "borg.output.show-rc"
+    is_recorded = False
     sentence = "terminating with error status, rc {status}"
     status: int

@@ -5,6 +5,33 @@ from __future__ import annotations
 from ..reporting import Event, Level
 
 
+class SessionOpened(Event):
+    """A client is served."""
+
+    topic = "borg.remote"
+    sentence = "session opened"
+    host_only = True
+
+
+class SessionClosed(Event):
+    """A session has ended, its repository closed. `repository`: the path opened last; `client_version`: as the client
+    told it; both "" where there is none. `outcome`: `completed`, `client vanished`, `rejected`, `timed out`, `signal`
+    and its name, or `killed`. `seconds`: how long it took. `bytes_in`, `bytes_out`: received and sent. `calls`: method
+    -> number of calls.
+    """
+
+    topic = "borg.remote"
+    sentence = "session closed after {seconds:.1f} seconds: {outcome}"
+    host_only = True
+    repository: str
+    client_version: str
+    outcome: str
+    seconds: float
+    bytes_in: int
+    bytes_out: int
+    calls: dict[str, int]
+
+
 class RepositoryOpened(Event):
     """A client opened a repository. `mode`: the lock's (`none`, `shared`, `exclusive`)."""
 
@@ -17,6 +44,7 @@ class RepositoryOpened(Event):
 class PathResolved(Event):
     """A path of the client was resolved, and allowed."""
 
+    is_recorded = False
     topic = "borg.remote"
     sentence = "resolved path {requested!r} to {resolved!r}"
     requested: str
@@ -24,9 +52,11 @@ class PathResolved(Event):
 
 
 class PathRefused(Event):
-    """A path of the client is outside the restrictions. For the host only: the client must not learn `resolved`."""
+    """A path of the client is outside the restrictions. The client must not learn `resolved`."""
 
+    level = Level.WARNING
     topic = "borg.remote"
+    host_only = True
     sentence = "refused path {requested!r}, resolved to {resolved!r}"
     requested: str
     resolved: str
@@ -95,9 +125,12 @@ class ClosingFailed(Event):
 
 
 class InternalFailure(Event):
-    """A call failed in a way nobody foresaw. `details` is for the host; the client is told the kind only."""
+    """A call failed in a way nobody foresaw. The client is told the kind only."""
 
+    level = Level.ERROR
     topic = "borg.internal"
+    host_only = True
+    unrecorded_fields = ("details",)
     sentence = "internal error in {method}: {details}"
     method: str
     details: str

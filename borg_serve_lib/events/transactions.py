@@ -7,11 +7,22 @@ from ..units import format_size
 
 
 class TransactionCommitted(Event):
-    """A transaction is on stable storage. `transaction`: number of its last commit segment."""
+    """A transaction is on stable storage. `transaction`: number of its last commit segment. `added`, `overwritten`,
+    `deleted`: objects. `bytes_added`: of the PUT entries written; `bytes_superseded`: of those made obsolete.
+    `objects`: how many there are now; `bytes_used`: what counts for the quota now; `quota`: in bytes, 0 for none.
+    """
 
     sentence = "committed transaction {transaction} of {path}"
     path: str
     transaction: int
+    added: int
+    overwritten: int
+    deleted: int
+    bytes_added: int
+    bytes_superseded: int
+    objects: int
+    bytes_used: int
+    quota: int
 
 
 class UncommittedSegmentsRemoved(Event):

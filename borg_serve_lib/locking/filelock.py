@@ -79,7 +79,7 @@ class FileLock(RepositoryLock):
     def acquire(self, mode: LockMode, wait: float | None) -> None:
         if mode is LockMode.NONE:
             raise InvalidArgument("a lock is acquired either shared or exclusive")
-        deadline = Deadline(wait, self._clock, self._sleep)
+        deadline = Deadline(wait, self._clock, self._sleep, waited_long=lambda: self._report_wait(mode))
         self._disown()
         before = self.mode
         if before in (mode, LockMode.EXCLUSIVE):
@@ -93,6 +93,15 @@ class FileLock(RepositoryLock):
         except BaseException:
             self._retreat(before)
             raise
+        if deadline.is_late:
+            from ..events.locks import LockObtained
+
+            self._reporter.report(LockObtained(self.path, mode.value, self._clock() - deadline.begun))
+
+    def _report_wait(self, mode: LockMode) -> None:
+        from ..events.locks import LockAwaited
+
+        self._reporter.report(LockAwaited(self.path, mode.value, describe(self._owners())))
 
     def downgrade(self) -> None:
         self._disown()

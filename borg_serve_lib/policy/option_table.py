@@ -32,9 +32,18 @@ class Section(Enum):
 
     RESTRICTIONS = "What clients may reach and store"
     LOG = "What is logged, on stderr"
+    RECORDS = "What the host records"
     GENERAL = "General"
     NO_EFFECT = "Accepted without effect, for the sake of existing command lines"
     HIDDEN = "Not listed"
+
+
+class Origin(Enum):
+    """Where an option comes from, in the order in which the beginning of a name is looked for."""
+
+    COMMON = "every borg command has it"
+    SERVE = "borg serve has it"
+    OURS = "no borg has it"
 
 
 class Option(Value):
@@ -42,8 +51,7 @@ class Option(Value):
 
     `names`: long names and short ones; only options without value have short names. `field`: the field of
     ServeOptions it sets, None for none. `constant`: what an option without value sets it to. `convert`: from the text
-    of the value to the field's value, raising UsageError. `common`: whether every borg command has it, not `serve`
-    alone.
+    of the value to the field's value, raising UsageError. `origin`: where it comes from.
     """
 
     names: tuple[str, ...]
@@ -54,12 +62,20 @@ class Option(Value):
     constant: object = True
     metavar: str = ""
     convert: Callable[[str], object] = values.any_text
-    common: bool = True
+    origin: Origin = Origin.COMMON
 
 
 def _serve(name: str, kind: Kind, description: str, field: str, **more: Any) -> Option:
-    row = Option((name,), kind, Section.RESTRICTIONS, description, field, common=False)
+    row = Option((name,), kind, Section.RESTRICTIONS, description, field, origin=Origin.SERVE)
     return row.evolve(**more)
+
+
+def _ours(name: str, kind: Kind, description: str, field: str, **more: Any) -> Option:
+    return _serve(name, kind, description, field, origin=Origin.OURS, **more)
+
+
+def _record(name: str, kind: Kind, description: str, field: str, metavar: str = "") -> Option:
+    return _ours(name, kind, description, field, metavar=metavar, section=Section.RECORDS)
 
 
 def _level(level: Level, *names: str) -> Option:
@@ -101,7 +117,7 @@ OPTIONS: tuple[Option, ...] = (
         "let clients add and mark as deleted, but remove nothing from disk: no compaction, no destroying",
         "append_only",
     ),
-    _serve(
+    _ours(
         "--permissions",
         Kind.VALUE,
         "what clients may do: all (default); no-delete: back up, restore, check; write-only: back up; read-only: "
@@ -110,7 +126,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="KIND",
         convert=permissions_mode,
     ),
-    _serve(
+    _ours(
         "--confine",
         Kind.VALUE,
         "let the kernel (Linux, Landlock) deny the server everything outside the restricted paths: auto (default; "
@@ -119,7 +135,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="WHEN",
         convert=values.confine,
     ),
-    _serve(
+    _ours(
         "--max-lock-wait",
         Kind.VALUE,
         "let clients wait for a lock for at most SECONDS, whatever they ask for",
@@ -127,7 +143,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="SECONDS",
         convert=values.seconds,
     ),
-    _serve(
+    _ours(
         "--idle-timeout",
         Kind.VALUE,
         "end a session in which the client has neither sent nor taken a byte for SECONDS (default: 0, never)",
@@ -135,7 +151,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="SECONDS",
         convert=values.seconds,
     ),
-    _serve(
+    _ours(
         "--session-timeout",
         Kind.VALUE,
         "end a session after SECONDS in all (default: 0, never)",
@@ -143,7 +159,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="SECONDS",
         convert=values.seconds,
     ),
-    _serve(
+    _ours(
         "--max-log-level",
         Kind.VALUE,
         "let clients have nothing logged below LEVEL: critical, error, warning, info or debug (default)",
@@ -187,6 +203,23 @@ OPTIONS: tuple[Option, ...] = (
     _log_flag("--log-json", "log_json", "log as JSON lines from the start, not only once the client has asked for it"),
     _log_flag("--show-rc", "show_rc", "log the exit status at the end"),
     _log_flag("--show-version", "show_version", "log the version at the start, at level info"),
+    _record("--audit-log", Kind.VALUE, "append what happens to FILE, as lines of JSON", "audit_log", "FILE"),
+    _record("--syslog", Kind.FLAG, "send what happens to syslog, too", "syslog"),
+    _record(
+        "--metrics-dir",
+        Kind.VALUE,
+        "keep figures for Prometheus in DIR, as files for the node exporter",
+        "metrics_dir",
+        "DIR",
+    ),
+    _record(
+        "--on-event",
+        Kind.APPEND,
+        "run CMD for each event, which it gets as JSON on its standard input; may be given several times",
+        "on_event",
+        "CMD",
+    ),
+    _record("--client-name", Kind.VALUE, "what the client of this line is called in records", "client_name", "NAME"),
     Option(("--help", "-h"), Kind.HELP, Section.GENERAL, "print this help and exit"),
     Option(("--version", "-V"), Kind.VERSION, Section.GENERAL, "print the version and exit"),
     Option(
@@ -223,20 +256,20 @@ def find_option(name: str) -> Option | None:
     """Return the option that `name` (`--lock-wait`, `--lock-w`, `-v`) means, or None for an unknown one.
 
     A long name may be cut to a unique beginning; where that fits common options, they alone count (spec:
-    serve-command.md section 2.3). Raises UsageError when it fits several.
+    serve-command.md section 2.3), and ours count last. Raises UsageError when it fits several.
     """
     exact = _BY_NAME.get(name)
     if exact is not None or not name.startswith("--"):
         return exact
-    return _only_one(name, _beginning_with(name, common=True)) or _only_one(name, _beginning_with(name, common=False))
-
-
-def _beginning_with(beginning: str, *, common: bool) -> list[str]:
-    return [name for name, option in _BY_NAME.items() if option.common is common and name.startswith(beginning)]
+    for origin in Origin:
+        found = _only_one(name, (each for each, option in _BY_NAME.items() if option.origin is origin))
+        if found is not None:
+            return found
+    return None
 
 
 def _only_one(beginning: str, names: Iterable[str]) -> Option | None:
-    candidates = sorted(names)
+    candidates = sorted(name for name in names if name.startswith(beginning))
     if len(candidates) > 1:
         raise UsageError(f"option {beginning} is ambiguous: it could be {' or '.join(candidates)}; write more of it")
     return _BY_NAME[candidates[0]] if candidates else None

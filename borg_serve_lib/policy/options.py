@@ -21,7 +21,8 @@ class ServeOptions(Value):
     `debug_topics`: logger names. `lock_wait`: seconds, without effect (spec: serve-command.md section 3.5).
     `permissions`: one of permissions.MODES. `max_lock_wait`: seconds that a client may wait for a lock at most, None
     for as long as it likes. `max_log_level`: the lowest level that a client may ask for. `confine`: one of
-    option_values.CONFINE. `idle_timeout`, `session_timeout`: seconds, 0 for no limit.
+    option_values.CONFINE. `idle_timeout`, `session_timeout`: seconds, 0 for no limit. `audit_log`, `metrics_dir`:
+    paths, None for none. `on_event`: shell commands. `client_name`: what records call the client.
     """
 
     restrict_to_paths: tuple[str, ...] = ()
@@ -41,6 +42,16 @@ class ServeOptions(Value):
     log_json: bool = False
     show_rc: bool = False
     show_version: bool = False
+    audit_log: str | None = None
+    syslog: bool = False
+    metrics_dir: str | None = None
+    on_event: tuple[str, ...] = ()
+    client_name: str = ""
+
+    @property
+    def records(self) -> bool:
+        """Whether the host wants records of what happens."""
+        return bool(self.audit_log or self.syslog or self.metrics_dir or self.on_event)
 
 
 class HelpRequested(Value):

@@ -39,18 +39,26 @@ class Connection:
     It suits `asyncio.BufferedProtocol` and a loop around `os.readv` alike. A call is carried out when its reply is
     asked for, so that the replies to many waiting calls never lie in memory together. Not for several threads at once.
 
-    `state`: see there. `exit_code`: how a process that serves this connection alone should end, from BORG_EXIT_CODES
-    modern (spec: serve-command.md section 10); final after `close`.
+    `state`: see there. `outcome`: how the session ended, see SessionClosed. `exit_code`: how a process that serves this
+    connection alone should end, from BORG_EXIT_CODES modern (spec: serve-command.md section 10); final after `close`.
     """
 
     def __init__(self, services: Services) -> None:
         self._reporter = services.reporter
-        self._dispatcher = Dispatcher(Session(services))
+        self._clock = services.clock
+        self._begun = services.clock()
+        self._session = Session(services)
+        self._dispatcher = Dispatcher(self._session)
+        self._received = self._sent = 0
         self._frames = FrameReader()
         self._announced = 0
         self._released = False
         self.state = State.OPEN
         self.exit_code = 0
+        self.outcome = "completed"
+        from ..events.session import SessionOpened
+
+        self._reporter.report(SessionOpened())
 
     @property
     def ended(self) -> bool:
@@ -63,7 +71,12 @@ class Connection:
 
     def buffer_updated(self, nbytes: int) -> None:
         """`nbytes` bytes were received into the room last returned. All replies must be asked for before the next."""
+        self._received += nbytes
         self._frames.received(nbytes)
+
+    def sent(self, nbytes: int) -> None:
+        """`nbytes` bytes of replies were sent: nothing depends on that but what the host is told at the end."""
+        self._sent += nbytes
 
     def eof_received(self) -> None:
         """The client sends no more. A message it did not finish is dropped."""
@@ -102,6 +115,7 @@ class Connection:
 
         self.state = State.FAILED
         self.exit_code = error.exit_code
+        self.outcome = "rejected"
         self.close()  # first: a log that nobody reads must not keep the lock
         self._reporter.report(ConnectionRejected(str(error)))
 
@@ -120,6 +134,23 @@ class Connection:
     def close(self) -> None:
         """Close the repository and give its lock back. If that went wrong, `exit_code` is 2. Twice is fine."""
         self.eof_received()
-        self._released = True
         if not self._dispatcher.close():
             self.exit_code = self.exit_code or _FAULT
+        if not self._released:
+            self._released = True
+            self._report_end()
+
+    def _report_end(self) -> None:
+        from ..events.session import SessionClosed
+
+        self._reporter.report(
+            SessionClosed(
+                self._session.path,
+                self._session.client_version,
+                self.outcome,
+                seconds=round(self._clock() - self._begun, 3),
+                bytes_in=self._received,
+                bytes_out=self._sent,
+                calls={method: count for method, count in self._dispatcher.calls.items() if count},
+            )
+        )

@@ -31,10 +31,12 @@ class Dispatcher:
     """Looks a call up in the table, checks its arguments and the right to it, runs it, and packs what comes of it.
 
     Nothing it is asked for raises: what nobody foresaw ends here, told to the host in full and to the client by name.
+    `calls`: method -> how many calls there were.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.calls = dict.fromkeys(METHODS, 0)
 
     def reply_to(self, call: Call) -> Reply:
         """Return the reply to `call`: its result or its error."""
@@ -73,6 +75,7 @@ class Dispatcher:
         method = METHODS.get(call.method)
         if method is None:
             raise errors.InvalidRPCMethod(call.method)
+        self.calls[call.method] += 1
         values = call.values or checked_arguments(method, call)
         if method.verb is not None:
             self._session.demand(method.verb, call.method)

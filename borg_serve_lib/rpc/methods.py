@@ -55,7 +55,14 @@ def negotiate(session: Session, client_data: Any) -> Any:
         if b"client_version" not in client_data:
             raise errors.MissingVersion("client_version")
         session.services.client_log.use_json()
+        session.client_version = _version_text(client_data[b"client_version"])
     return {"server_version": session.services.server_version}
+
+
+def _version_text(version: object) -> str:
+    """Return `1.4.5` for what a client tells of itself, "" for anything else."""
+    numbers = version[:3] if isinstance(version, (list, tuple)) else ()
+    return ".".join(str(number) for number in numbers if isinstance(number, int))
 
 
 def open_(  # noqa: PLR0917 - handlers take the checked arguments in their order
@@ -86,7 +93,7 @@ def open_(  # noqa: PLR0917 - handlers take the checked arguments in their order
         make_parent_dirs=make_parent_dirs,
     )
     repository = services.open_repository(resolved, request)
-    session.repository = repository
+    session.repository, session.path = repository, resolved
     return repository.id
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from ..values import Value
 
 TYPE_CHECKING = False
@@ -21,7 +23,8 @@ ANNOUNCED_VERSION = (1, 4, 5, -1)
 class Services(Value):
     """`resolve_path`: a client's raw path -> the absolute path of the repository; raises PathNotAllowed.
     `open_repository`: opens or creates and locks what is there. `reporter` is told everything, `client_log` is that
-    part of it which writes to the client and is told when the client turns out to read JSON.
+    part of it which writes to the client and is told when the client turns out to read JSON. `clock`: seconds,
+    ascending.
     """
 
     resolve_path: Callable[[bytes], str]
@@ -30,3 +33,4 @@ class Services(Value):
     reporter: Reporter
     client_log: ClientLog
     server_version: tuple[int, ...] = ANNOUNCED_VERSION
+    clock: Callable[[], float] = staticmethod(monotonic)

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One client's session."""
+    """One client's session. `path`: of the repository opened last. `client_version`: as the client told it. Or ""."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
         self.repository: Repository | None = None
+        self.path = ""
+        self.client_version = ""
 
     def opened(self) -> Repository:
         """Return the open repository. Raises NoRepositoryOpen."""

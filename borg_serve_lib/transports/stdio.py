@@ -88,6 +88,15 @@ def _serve_and_close(connection: Connection, watch: Watch, stdin: int, stdout: i
         try:
             watch.install()
             _serve(connection, stdin, stdout, watch)
+        except SessionEnded as end:
+            connection.outcome = f"signal {signal.Signals(end.signum).name}"
+            raise
+        except TimeIsUp:
+            connection.outcome = "timed out"
+            raise
+        except (_PeerGone, ClientVanished):
+            connection.outcome = "client vanished"
+            raise
         finally:
             # The very signal that this is to hold back may still get in between.
             watch.hold_back()
@@ -107,7 +116,7 @@ def _serve(connection: Connection, stdin: int, stdout: int, watch: Watch) -> Non
             return
         connection.buffer_updated(count)
         for batch in _batches(connection, watch):
-            _write_all(stdout, batch, watch)
+            connection.sent(_write_all(stdout, batch, watch))
 
 
 def _batches(connection: Connection, watch: Watch) -> Iterator[list[Buffer]]:
@@ -138,8 +147,9 @@ def _read(descriptor: int, room: memoryview) -> int:
             raise _PeerGone from error
 
 
-def _write_all(descriptor: int, buffers: list[Buffer], watch: Watch) -> None:
-    """Write `buffers` one after the other, in full. Raises _PeerGone."""
+def _write_all(descriptor: int, buffers: list[Buffer], watch: Watch) -> int:
+    """Write `buffers` one after the other, in full; return how many bytes these are. Raises _PeerGone."""
+    total = 0
     while buffers:
         # An alarm makes a write return with what was taken so far: slow is not idle.
         watch.wait_begins()
@@ -150,9 +160,11 @@ def _write_all(descriptor: int, buffers: list[Buffer], watch: Watch) -> None:
             continue
         except OSError as error:
             raise _PeerGone from error
+        total += written
         buffers = _behind(buffers, written)
         watch.progress()
     watch.wait_ends()
+    return total
 
 
 def _behind(buffers: list[Buffer], written: int) -> list[Buffer]:

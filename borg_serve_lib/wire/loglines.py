@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from ..events.maintenance import Progress, ProgressFinished
 
 PROGRESS_TOPIC = "borg.output.progress"
-HOST_ONLY_TOPIC = "borg.internal"
-"""What is told under this is for the host alone, at whatever level."""
 
 
 class ClientLog(Reporter):
@@ -47,7 +45,7 @@ class ClientLog(Reporter):
     def report(self, event: Event) -> None:
         if event.topic == PROGRESS_TOPIC:
             self._report_progress(event)
-        elif event.topic != HOST_ONLY_TOPIC and (event.level >= self._level or self._is_asked_for(event.topic)):
+        elif not event.host_only and (event.level >= self._level or self._is_asked_for(event.topic)):
             self._report_message(event)
 
     def _is_asked_for(self, topic: str) -> bool:

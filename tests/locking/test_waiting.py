@@ -50,3 +50,18 @@ def test_a_negative_wait_is_refused(wait: float) -> None:
     world = World()
     with pytest.raises(InvalidArgument, match="must not be negative"):
         Deadline(wait, world.clock, world.sleep)
+
+
+def test_who_waits_for_long_is_told_so_once() -> None:
+    now, told = [0.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    deadline = Deadline(5, lambda: now[0], sleep, waited_long=lambda: told.append(now[0]))
+    assert not deadline.is_late
+    while not deadline.passed():
+        deadline.pause()
+    assert deadline.is_late
+    assert len(told) == 1
+    assert 1 <= told[0] < 1.5

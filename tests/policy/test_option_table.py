@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from borg_serve_lib.errors import UsageError
-from borg_serve_lib.policy.option_table import OPTIONS, Kind, find_option
+from borg_serve_lib.policy.option_table import OPTIONS, Kind, Origin, find_option
 from borg_serve_lib.policy.options import ServeOptions
 from borg_serve_lib.values import declared_fields
 
@@ -26,12 +26,19 @@ OUR_OPTIONS = {
     "--session-timeout",
     "--max-lock-wait",
     "--max-log-level",
+    "--audit-log",
+    "--syslog",
+    "--metrics-dir",
+    "--on-event",
+    "--client-name",
 }
 
 
-def test_the_table_has_the_options_of_borg_1_4_and_six_of_our_own() -> None:
-    assert {name for option in OPTIONS if not option.common for name in option.names} == SERVE_OPTIONS | OUR_OPTIONS
-    assert {name for option in OPTIONS if option.common for name in option.names} == COMMON_OPTIONS
+def test_the_table_has_the_options_of_borg_1_4_and_some_of_our_own() -> None:
+    names = {
+        origin: {name for option in OPTIONS if option.origin is origin for name in option.names} for origin in Origin
+    }
+    assert names == {Origin.COMMON: COMMON_OPTIONS, Origin.SERVE: SERVE_OPTIONS, Origin.OURS: OUR_OPTIONS}
 
 
 def test_no_name_stands_in_two_rows() -> None:
@@ -81,6 +88,9 @@ def test_every_full_name_is_found_even_where_others_begin_with_it(name: str) -> 
         ("--b", "--bypass-lock"),
         ("--h", "--help"),
         ("--p", "--progress"),
+        ("--perm", "--permissions"),
+        ("--au", "--audit-log"),
+        ("--sy", "--syslog"),
     ],
 )
 def test_a_unique_beginning_is_enough(beginning: str, name: str) -> None:

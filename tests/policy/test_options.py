@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from borg_serve_lib.errors import UsageError
-from borg_serve_lib.policy.option_table import OPTIONS, Section
+from borg_serve_lib.policy.option_table import OPTIONS, Origin, Section
 from borg_serve_lib.policy.options import (
     CommandLineMeaning,
     HelpRequested,
@@ -262,10 +262,14 @@ def modelled(argv: list[str]) -> ServeOptions:
 
 
 COMMON_NAMES = [
-    name for row in OPTIONS if row.common for name in row.names if name not in ("--help", "-h", "--version", "-V")
+    name
+    for row in OPTIONS
+    if row.origin is Origin.COMMON
+    for name in row.names
+    if name not in ("--help", "-h", "--version", "-V")
 ]
-OUR_NAMES = ("--permissions", "--confine", "--idle-timeout", "--session-timeout", "--max-lock-wait", "--max-log-level")
-SERVE_NAMES = [name for row in OPTIONS if not row.common for name in row.names if name not in OUR_NAMES]
+OUR_NAMES = [name for row in OPTIONS if row.origin is Origin.OURS for name in row.names]
+SERVE_NAMES = [name for row in OPTIONS if row.origin is Origin.SERVE for name in row.names]
 VALUES = st.sampled_from(
     ["", "/a", "/b c", "022", "77", "8", "-1", "-7", "600", "5G", "50m", "0", "repository", "a.b", "-", "x=y"]
 )
@@ -367,3 +371,20 @@ def test_the_help_fits_eighty_columns_and_ends_each_line() -> None:
     assert text.endswith("\n")
     assert not any(line != line.rstrip() for line in text.splitlines())
     assert "\0" not in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "recorded"),
+    [
+        ([], False),
+        (["--client-name", "alice"], False),
+        (["--audit-log", "/var/log/audit"], True),
+        (["--syslog"], True),
+        (["--metrics-dir=/m"], True),
+        (["--on-event", "a", "--on-event", "b"], True),
+    ],
+)
+def test_records_are_kept_where_one_is_asked_for(argv: list[str], recorded: bool) -> None:
+    options = parse_serve_arguments(argv)
+    assert isinstance(options, ServeOptions)
+    assert options.records is recorded
