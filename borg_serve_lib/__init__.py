@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from .storage.memory import MemoryProvider
     from .storage.places import FilesystemProvider
     from .transports.stdio import serve_stdio
+    from .transports.streams import log_to, serve_streams
+    from .transports.watch import TimeLimits
     from .wire.loglines import ClientLog
 
 __all__ = [
@@ -75,6 +77,7 @@ __all__ = [
     "Storage",
     "StorageProvider",
     "SystemLog",
+    "TimeLimits",
     "UsageError",
     "Verb",
     "Verdict",
@@ -82,6 +85,7 @@ __all__ = [
     "__version__",
     "account_home",
     "explain_command_line",
+    "log_to",
     "open_repository",
     "parse_serve_arguments",
     "path_resolver",
@@ -90,6 +94,7 @@ __all__ = [
     "resolve_path",
     "serve_process",
     "serve_stdio",
+    "serve_streams",
 ]
 
 _MODULES = {
@@ -122,6 +127,8 @@ _MODULES = {
     "storage.memory": ("MemoryProvider",),
     "storage.places": ("FilesystemProvider",),
     "transports.stdio": ("serve_stdio",),
+    "transports.streams": ("log_to", "serve_streams"),
+    "transports.watch": ("TimeLimits",),
     "wire.loglines": ("ClientLog",),
 }
 """Where the public names are."""

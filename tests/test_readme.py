@@ -51,6 +51,17 @@ def test_the_list_of_public_names_is_whole() -> None:
     assert [name for name in borg_serve_lib.__all__ if f"`{name}`" not in listed and name != "__version__"] == []
 
 
+@pytest.mark.parametrize("page", ["embedding.md", "events.md"])
+def test_the_programs_of_the_guides_run(page: str) -> None:
+    programs = re.findall(
+        r"^```python\n(.*?)^```", (README.parent / "docs" / page).read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert programs
+    for program in programs:
+        assert "assert" in program
+        exec(compile(program, page, "exec"), {"__name__": "guide"})
+
+
 @pytest.mark.parametrize("page", ["api/README.md", "locks.md"])
 def test_the_examples_of_the_documentation_run(page: str, tmp_path: Path) -> None:
     (example,) = re.findall(
