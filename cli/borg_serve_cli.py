@@ -35,6 +35,11 @@ def _run(argv: list[str]) -> int:
     if argv[:1] == ["explain"]:
         explanation = borg_serve_lib.explain_command_line(argv[1:], homes=homes)
         return _say(explanation.text) or int(not explanation.allowed)
+    if argv[:1] in (["repo"], ["manual"]):
+        from importlib import import_module
+
+        tool = import_module({"repo": "borg_serve_tools", "manual": "borg_serve_manual"}[argv[0]])
+        return int(tool.main(argv[1:]))
     meaning = borg_serve_lib.parse_serve_arguments(argv)
     if isinstance(meaning, borg_serve_lib.HelpRequested):
         return _say(borg_serve_lib.render_help())

@@ -103,6 +103,11 @@ class Repository:
         """Where the repository is: the absolute path of its directory."""
         return self._storage.location
 
+    @property
+    def append_only(self) -> bool:
+        """Whether nothing may be freed."""
+        return self._transactions.rules.append_only
+
     # --- reading
 
     def get(self, object_id: bytes) -> Buffer:

@@ -12,6 +12,8 @@ _DESCRIPTION_COLUMN = 29
 _INTRODUCTION = """\
 usage: borg-serve [serve] [options]
        borg-serve explain [options] [--original-command TEXT] [--path PATH]...
+       borg-serve repo info|check|compact [options] PATH
+       borg-serve manual man|bash|zsh|fish
 
 Serves Borg repositories to borg 1.x clients over stdin and stdout, as
 "borg serve" does. It is not started by hand but by the client through ssh,
@@ -25,6 +27,10 @@ nothing else.
 "explain" serves nothing: it prints what the options let clients do, what
 would become of a client's command, and whether a client's path would be
 allowed. Its exit status is 1 if the command or a path would be refused.
+
+"repo" is for the host itself: what is in a repository and who has it locked,
+whether it is sound, freeing what was deleted; see "borg-serve repo --help".
+"manual" prints this as a man page, or what a shell needs to complete words.
 """
 
 _CLOSING = """\
