@@ -90,18 +90,21 @@ class FileLock(RepositoryLock):
                 self._me = self._lease.join(self, self._reporter)
             self._enter(mode, deadline)
             self._lease.tell(self.mode.value)
+            if deadline.is_late:
+                self._report_end_of_wait(mode, self._clock() - deadline.begun)
         except BaseException:
             self._retreat(before)
             raise
-        if deadline.is_late:
-            from ..events.locks import LockObtained
-
-            self._reporter.report(LockObtained(self.path, mode.value, self._clock() - deadline.begun))
 
     def _report_wait(self, mode: LockMode) -> None:
         from ..events.locks import LockAwaited
 
         self._reporter.report(LockAwaited(self.path, mode.value, describe(self._owners())))
+
+    def _report_end_of_wait(self, mode: LockMode, seconds: float) -> None:
+        from ..events.locks import LockObtained
+
+        self._reporter.report(LockObtained(self.path, mode.value, seconds))
 
     def downgrade(self) -> None:
         self._disown()
@@ -191,12 +194,22 @@ class FileLock(RepositoryLock):
 
     def _enter(self, mode: LockMode, deadline: Deadline) -> None:
         try:
+            if self._lease.took_over:
+                self._bury_predecessor(deadline)
             if mode is LockMode.SHARED:
                 self._sign_on(deadline)
             else:
                 self._seize(deadline)
         except LockTimeout as timeout:
             raise LockTimeout(timeout.path, describe(self._owners())) from None
+
+    def _bury_predecessor(self, deadline: Deadline) -> None:
+        """Remove what a dead process of our very name has left: others take it for ours now, and wait for us."""
+        self._directory.take(self._me, deadline)
+        self._enroll(self.mode)
+        self._lease.took_over = False
+        with suppress(NotLocked, NotMyLock):
+            self._directory.give_back()
 
     def _sign_on(self, deadline: Deadline) -> None:
         """Take a place among the readers."""
@@ -269,7 +282,7 @@ class FileLock(RepositoryLock):
 
     def _others_read(self) -> bool:
         shared = self._roster.load().shared
-        if self._lease.took_over or self._claims.has_entry(self.path):
+        if self._claims.has_entry(self.path):
             shared -= {self._me}
         return bool(shared or self._claims.readers(self.path) - {self})
 

@@ -51,7 +51,7 @@ class Lease:
     """The lease of this process for one repository, shared by all its locks of that repository, in any threads.
 
     `holder`: under which name it is held, None if it is not. `took_over`: whether it was a dead predecessor's with the
-    same name: what locks carry that name are not another process's then.
+    same name, whose lock files are still to be removed; whoever has done so sets it back.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Lease:
                 self._forget()
             self._users.discard(user)
             if not self._users:
-                self._drop(keep_file=orphaned)
+                self._drop(keep_file=orphaned or self.took_over)
 
     @property
     def inherited(self) -> bool:

@@ -209,9 +209,19 @@ def test_the_lease_of_a_dead_predecessor_of_that_name_is_taken_over(place: Place
     place.die(predecessor)
     assert place.join(lease) == Holder(HERE, 7, 0)
     assert lease.took_over
+    lease.took_over = False
+    lease.leave("lock")
+    assert place.names() == []
+
+
+def test_the_lease_of_a_predecessor_stays_as_long_as_its_lock_files_may(place: Place) -> None:
+    predecessor, lease = place.lease(7), place.lease(7)
+    place.join(predecessor)
+    place.die(predecessor)
+    place.join(lease)
     lease.leave("lock")
     assert not lease.took_over
-    assert place.names() == []
+    assert place.names() == ["lock.lease.here@1.7-0"]
 
 
 def test_the_lease_of_another_machine_with_our_name_is_not_taken_over(place: Place) -> None:

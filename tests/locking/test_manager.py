@@ -16,7 +16,13 @@ import pytest
 
 from borg_serve_lib import locking
 from borg_serve_lib.errors import LockError, LockFailed, LockTimeout, NotLocked, NotMyLock
-from borg_serve_lib.events.locks import MalformedLock, StaleLockRemoved, StaleRosterEntryRemoved
+from borg_serve_lib.events.locks import (
+    LockAwaited,
+    LockObtained,
+    MalformedLock,
+    StaleLockRemoved,
+    StaleRosterEntryRemoved,
+)
 from borg_serve_lib.locking.base import LockMode
 from borg_serve_lib.locking.filelock import RELEASE_WAIT, FileLock
 
@@ -235,7 +241,8 @@ def test_a_malformed_name_is_respected_and_told_once_per_wait(disk: Disk, repo: 
         with pytest.raises(LockTimeout):
             lock.acquire(EXCLUSIVE, 5)
     assert os.listdir(repo / "lock.exclusive") == ["garbage"]
-    assert disk.reporter.events == [MalformedLock("garbage", f"{repo}/lock.exclusive")] * 2
+    awaited = LockAwaited(f"{repo}/lock", "exclusive", holders="")
+    assert disk.reporter.events == [MalformedLock("garbage", f"{repo}/lock.exclusive"), awaited] * 2
 
 
 def test_a_predecessors_lock_with_our_own_process_id_counts_as_ours(disk: Disk, repo: Path) -> None:
@@ -253,7 +260,10 @@ def test_dead_readers_are_dropped_and_told_once_per_wait(disk: Disk, repo: Path)
     with pytest.raises(LockTimeout) as caught:
         lock_of(disk, repo, 5).acquire(EXCLUSIVE, 3)
     assert caught.value.path == f"{repo}/lock"
-    assert sorted(map(repr, disk.reporter.events)) == sorted(
+    *removed, awaited = disk.reporter.events
+    assert isinstance(awaited, LockAwaited)
+    assert "process 66 on there@2" in awaited.holders
+    assert sorted(map(repr, removed)) == sorted(
         map(
             repr,
             (
@@ -265,6 +275,26 @@ def test_dead_readers_are_dropped_and_told_once_per_wait(disk: Disk, repo: Path)
     with disk.manager(5).shared(str(repo), wait=0):
         assert roster(repo) == {"shared": [["here@1", 5, 0], ["there@2", 66, 0]]}
     assert roster(repo) == {"shared": [["there@2", 66, 0]]}
+
+
+def test_a_long_wait_is_told_when_it_is_long_and_when_it_ends(disk: Disk, repo: Path) -> None:
+    reader = lock_of(disk, repo, 9)
+    reader.acquire(SHARED, 0)
+    disk.world.after(4, reader.release)
+    with disk.manager(5).exclusive(str(repo), wait=10):
+        awaited, obtained = disk.reporter.events
+    assert isinstance(awaited, LockAwaited)
+    assert (awaited.path, awaited.mode) == (f"{repo}/lock", "exclusive")
+    assert "process 9 on here@1" in awaited.holders
+    assert obtained == LockObtained(f"{repo}/lock", "exclusive", pytest.approx(4, abs=0.3))
+
+
+def test_a_short_wait_is_not_worth_telling(disk: Disk, repo: Path) -> None:
+    reader = lock_of(disk, repo, 9)
+    reader.acquire(SHARED, 0)
+    disk.world.after(0.7, reader.release)
+    with disk.manager(5).exclusive(str(repo), wait=10):
+        assert disk.reporter.events == []
 
 
 def test_a_roster_of_dead_readers_alone_stops_no_writer(disk: Disk, repo: Path) -> None:

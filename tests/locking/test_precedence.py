@@ -48,6 +48,12 @@ def test_a_reader_lets_a_waiting_writer_pass(disk: Disk, tmp_path: Path) -> None
     writer.release()
 
 
+def die(holder: FileLock) -> None:
+    """Let the lease of `holder` be what it is after a kill -9."""
+    descriptor, holder._lease._descriptor = holder._lease._descriptor, -1
+    os.close(descriptor)
+
+
 def waiting_writer(disk: Disk, path: Path) -> None:
     (path / f"lock.waiting.here@1.{WRITER}-0").touch()
     # It is alive, as its lease says.
@@ -66,6 +72,46 @@ def test_in_its_first_minute_no_reader_gets_in_before_a_waiting_writer(disk: Dis
     reader.acquire(LockMode.SHARED, 100)
     assert disk.world.now - begun == pytest.approx(60, abs=0.1)
     reader.release()
+
+
+def test_a_reader_with_the_name_of_a_dead_one_is_not_taken_for_it_while_it_lets_a_writer_pass(
+    disk: Disk, tmp_path: Path
+) -> None:
+    """Or each of them would wait for the other."""
+    dead, writer, reader = lock(disk, tmp_path, READER), lock(disk, tmp_path, WRITER), lock(disk, tmp_path, READER)
+    dead.acquire(LockMode.SHARED, 0)
+    begun = disk.world.now
+    came: list[object] = []
+
+    def die_and_come_again() -> None:
+        die(dead)
+        disk.world.after(0.5, lambda: came.extend([waiting(tmp_path), (tmp_path / "lock.roster").exists()]))
+        with pytest.raises(LockTimeout):  # nested in the writer's waiting, which therefore cannot end
+            reader.acquire(LockMode.SHARED, 1)
+
+    disk.world.after(0.5, die_and_come_again)
+    writer.acquire(LockMode.EXCLUSIVE, 60)
+    assert came == [[f"lock.waiting.here@1.{WRITER}-0"], False]
+    assert disk.world.now - begun == pytest.approx(1.5, abs=0.3)
+    writer.release()
+    assert os.listdir(tmp_path) == []
+
+
+def test_who_cannot_bury_its_predecessor_leaves_the_proof_of_its_death(disk: Disk, tmp_path: Path) -> None:
+    dead, busy, reader = lock(disk, tmp_path, READER), lock(disk, tmp_path, WRITER), lock(disk, tmp_path, READER)
+    dead.acquire(LockMode.SHARED, 0)
+    busy._lease.join("its lock", disk.reporter)
+    (tmp_path / "lock.exclusive").mkdir()
+    (tmp_path / "lock.exclusive" / f"here@1.{WRITER}-0").touch()
+    die(dead)
+    with pytest.raises(LockTimeout):
+        reader.acquire(LockMode.SHARED, 1)
+    assert f"lock.lease.here@1.{READER}-0" in os.listdir(tmp_path)
+    (tmp_path / "lock.exclusive" / f"here@1.{WRITER}-0").unlink()
+    busy._lease.leave("its lock")
+    with disk.manager(LATER).exclusive(str(tmp_path), wait=0):
+        pass
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_writer_whose_clock_is_ahead_has_no_first_right(disk: Disk, tmp_path: Path) -> None:
