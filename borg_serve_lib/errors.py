@@ -7,7 +7,7 @@ A client rebuilds an error from `wire_class` and `wire_args` and words it itself
 from __future__ import annotations
 
 from .units import format_size
-from .values import bound_fields, dataclass_transform, declared_fields
+from .values import FieldsSignature, bound_fields, dataclass_transform, declared_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ class BorgServeError(Exception):
     BORG_EXIT_CODES=modern. `shows_trace`: whether a borg client adds a traceback *of its own* when it reports it.
     `sentence`: a format string over the fields of the error.
     """
+
+    __signature__ = FieldsSignature()
 
     wire_class: ClassVar[str] = "Error"
     exit_code: ClassVar[int] = 2

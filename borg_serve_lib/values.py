@@ -9,6 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import inspect
     from typing import Any, ClassVar, TypeVar
 
     from typing_extensions import dataclass_transform as dataclass_transform  # noqa: PLC0414  # passed on
@@ -49,9 +50,36 @@ def bound_fields(cls: type, names: tuple[str, ...], args: tuple[Any, ...], kwarg
         raise TypeError(f"{cls.__name__} needs the field {error.name}") from None
 
 
+class FieldsSignature:
+    """What `help` shows of a class: its fields, unless it has an `__init__` of its own."""
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        from inspect import Parameter, Signature
+
+        maker = next(base for base in owner.__mro__ if "__init__" in vars(base))
+        if "__signature__" not in vars(maker):
+            raise AttributeError("__signature__")
+        annotations: dict[str, object] = {}
+        for base in reversed(owner.__mro__):
+            annotations.update(vars(base).get("__annotations__", {}))
+        return Signature(
+            [
+                Parameter(
+                    name,
+                    Parameter.POSITIONAL_OR_KEYWORD,
+                    default=getattr(owner, name, Parameter.empty),
+                    annotation=annotations[name],
+                )
+                for name in declared_fields(owner)
+            ]
+        )
+
+
 @dataclass_transform(frozen_default=True)
 class Value:
     """Base of frozen values: fields are declared by annotations, with defaults as class attributes."""
+
+    __signature__ = FieldsSignature()
 
     _names: ClassVar[tuple[str, ...]] = ()
 

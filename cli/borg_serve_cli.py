@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import suppress
 
-import borg_serve_lib
+from borg_serve_lib import UsageError
 
 SPEAKS_AS = "borg 1.4.5"
 LINGER = 0.1
@@ -18,7 +18,7 @@ def main() -> int:
     """Do what the command line asks for; return the exit status of the process."""
     try:
         status = _run(sys.argv[1:])
-    except borg_serve_lib.UsageError as error:
+    except UsageError as error:
         # A borg client reads stderr as UTF-8 and dies of anything else.
         with suppress(OSError):  # or nobody reads it
             os.write(2, f"borg-serve: {error}\n".encode("utf-8", "backslashreplace"))
@@ -31,22 +31,28 @@ def main() -> int:
 
 
 def _run(argv: list[str]) -> int:
-    homes = borg_serve_lib.Homes.of(os.environ, is_root=os.geteuid() == 0, account_home=borg_serve_lib.account_home)
+    from borg_serve_lib import Homes, __version__, parse_serve_arguments, serve_process
+    from borg_serve_lib.policy.options import HelpRequested, VersionRequested, render_help
+    from borg_serve_lib.process import explain_command_line
+    from borg_serve_lib.server import account_home
+    from borg_serve_lib.sinks.hostlog import HostLog
+
+    homes = Homes.of(os.environ, is_root=os.geteuid() == 0, account_home=account_home)
     if argv[:1] == ["explain"]:
-        explanation = borg_serve_lib.explain_command_line(argv[1:], homes=homes)
+        explanation = explain_command_line(argv[1:], homes=homes)
         return _say(explanation.text) or int(not explanation.allowed)
     if argv[:1] in (["repo"], ["manual"]):
         from importlib import import_module
 
         tool = import_module({"repo": "borg_serve_tools", "manual": "borg_serve_manual"}[argv[0]])
         return int(tool.main(argv[1:]))
-    meaning = borg_serve_lib.parse_serve_arguments(argv)
-    if isinstance(meaning, borg_serve_lib.HelpRequested):
-        return _say(borg_serve_lib.render_help())
-    if isinstance(meaning, borg_serve_lib.VersionRequested):
-        return _say(f"borg-serve {borg_serve_lib.__version__} (speaks as {SPEAKS_AS})\n")
+    meaning = parse_serve_arguments(argv)
+    if isinstance(meaning, HelpRequested):
+        return _say(render_help())
+    if isinstance(meaning, VersionRequested):
+        return _say(f"borg-serve {__version__} (speaks as {SPEAKS_AS})\n")
     os.umask(meaning.umask)
-    return borg_serve_lib.serve_process(
+    return serve_process(
         meaning,
         original_command=os.environ.get("SSH_ORIGINAL_COMMAND"),
         homes=homes,
@@ -54,7 +60,7 @@ def _run(argv: list[str]) -> int:
         user=os.environ.get("LOGNAME", ""),
         client_address=os.environ.get("SSH_CONNECTION", "").partition(" ")[0],
         modern_exit_codes=os.environ.get("BORG_EXIT_CODES") == "modern",
-        reporter=borg_serve_lib.HostLog(),
+        reporter=HostLog(),
     )
 
 

@@ -12,10 +12,22 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
-import borg_serve_lib
+from borg_serve_lib import (
+    BorgServeError,
+    Event,
+    FileLockManager,
+    FilesystemProvider,
+    OpenRequest,
+    Reporter,
+    Repository,
+    UsageError,
+    open_repository,
+)
 from borg_serve_lib.engine.summary import Summary, summarise
 from borg_serve_lib.events.maintenance import CheckFailed, CompactionFinished, Progress, ProgressFinished
 from borg_serve_lib.limits import MANIFEST_ID
+from borg_serve_lib.locking.owner import Owner
+from borg_serve_lib.reporting import Level
 from borg_serve_lib.units import format_size
 
 FINE, FINDINGS, FAILED, INTERRUPTED = 0, 1, 2, 130
@@ -93,7 +105,7 @@ def _number(text: str, wanted: str, least: int, most: int) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
 
 
-class Console(borg_serve_lib.Reporter):
+class Console(Reporter):
     """Shows progress and findings on stderr, and remembers the findings."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -102,14 +114,14 @@ class Console(borg_serve_lib.Reporter):
         self._quiet = quiet
         self._bar: Any = None
 
-    def report(self, event: borg_serve_lib.Event) -> None:
+    def report(self, event: Event) -> None:
         if isinstance(event, Progress):
             self._advance(event)
         elif isinstance(event, ProgressFinished):
             self._close_bar()
         elif isinstance(event, CompactionFinished):
             self.freed = event.freed
-        elif event.level >= borg_serve_lib.Level.WARNING and not event.host_only:
+        elif event.level >= Level.WARNING and not event.host_only:
             if isinstance(event, CheckFailed):
                 self.findings.append(event.message())
             self._say(event.message())
@@ -151,7 +163,7 @@ def main(argv: list[str]) -> int:
     ]
     try:
         status, told = tool(path, options, console)
-    except borg_serve_lib.BorgServeError as error:
+    except BorgServeError as error:
         if options.json:
             print(json.dumps({"path": path, "error": str(error)}))
         else:
@@ -184,12 +196,12 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def _open(path: str, options: argparse.Namespace, console: Console) -> borg_serve_lib.Repository:
-    return borg_serve_lib.open_repository(
+def _open(path: str, options: argparse.Namespace, console: Console) -> Repository:
+    return open_repository(
         path,
-        borg_serve_lib.OpenRequest(exclusive=True, lock_wait=options.lock_wait),
-        storages=borg_serve_lib.FilesystemProvider(),
-        locks=borg_serve_lib.FileLockManager.of_this_machine(),
+        OpenRequest(exclusive=True, lock_wait=options.lock_wait),
+        storages=FilesystemProvider(),
+        locks=FileLockManager.of_this_machine(),
         reporter=console,
     )
 
@@ -200,8 +212,8 @@ def _open(path: str, options: argparse.Namespace, console: Console) -> borg_serv
 def _info(path: str, options: argparse.Namespace, console: Console) -> tuple[int, dict[str, object]]:
     from borg_serve_lib.storage.readonly import ReadOnlyProvider
 
-    summary = summarise(path, storages=ReadOnlyProvider(borg_serve_lib.FilesystemProvider()), reporter=console)
-    owners = borg_serve_lib.FileLockManager.of_this_machine().lock_for(path).owners()
+    summary = summarise(path, storages=ReadOnlyProvider(FilesystemProvider()), reporter=console)
+    owners = FileLockManager.of_this_machine().lock_for(path).owners()
     committed = None
     if summary.last_segment:
         with suppress(OSError):
@@ -210,14 +222,14 @@ def _info(path: str, options: argparse.Namespace, console: Console) -> tuple[int
     return FINDINGS if summary.notes else FINE, told
 
 
-def _as_data(summary: Summary, owners: tuple[borg_serve_lib.Owner, ...], committed: float | None) -> dict[str, object]:
+def _as_data(summary: Summary, owners: tuple[Owner, ...], committed: float | None) -> dict[str, object]:
     told: dict[str, object] = {name: value for name, value in summary.__dict__.items() if name != "last_segment"}
     told["committed"] = None if committed is None else _moment(committed)
     told["locks"] = [_owner_data(owner) for owner in owners]
     return told
 
 
-def _owner_data(owner: borg_serve_lib.Owner) -> dict[str, object]:
+def _owner_data(owner: Owner) -> dict[str, object]:
     record = owner.record
     return {
         "mode": owner.mode.value,
@@ -231,7 +243,7 @@ def _owner_data(owner: borg_serve_lib.Owner) -> dict[str, object]:
     }
 
 
-def _as_text(summary: Summary, owners: tuple[borg_serve_lib.Owner, ...], committed: float | None) -> dict[str, object]:
+def _as_text(summary: Summary, owners: tuple[Owner, ...], committed: float | None) -> dict[str, object]:
     def size(count: int | None) -> str:
         return "unknown" if count is None else format_size(count)
 
@@ -285,9 +297,9 @@ def _compact(path: str, options: argparse.Namespace, console: Console) -> tuple[
     repository = _open(path, options, console)
     try:
         if repository.append_only:
-            raise borg_serve_lib.UsageError(f"{path} is append-only: nothing may be freed there")
+            raise UsageError(f"{path} is append-only: nothing may be freed there")
         if not repository.contains(MANIFEST_ID):
-            raise borg_serve_lib.UsageError(f"{path} has no manifest: it was never used, or needs borg check --repair")
+            raise UsageError(f"{path} has no manifest: it was never used, or needs borg check --repair")
         before = _bytes_on_disk(path)
         # As clients do: a transaction that changes nothing, to be compacted with.
         repository.put(MANIFEST_ID, bytes(repository.get(MANIFEST_ID)))

@@ -31,12 +31,10 @@ import asyncssh
 import attrs
 
 from borg_serve_lib import (
-    AuditLog,
     ClientLog,
     FileLockManager,
     FilesystemProvider,
     Homes,
-    LockManager,
     PathPolicy,
     Reporter,
     ServeOptions,
@@ -48,7 +46,9 @@ from borg_serve_lib import (
     resolve_options,
     serve_streams,
 )
+from borg_serve_lib.locking.base import LockManager
 from borg_serve_lib.policy.option_values import storage_quota
+from borg_serve_lib.sinks.auditlog import AuditLog
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -13,7 +13,8 @@ from typing import Any
 import msgpack
 import pytest
 
-from borg_serve_lib import __version__, render_help
+from borg_serve_lib import __version__
+from borg_serve_lib.policy.options import render_help
 
 WITHOUT = ("SSH_ORIGINAL_COMMAND", "BORG_BASE_DIR", "BORG_HOST_ID", "BORG_EXIT_CODES")
 

@@ -17,23 +17,23 @@ from borg_serve_lib import (
     Decision,
     Event,
     Homes,
-    Level,
     MemoryLockManager,
     MemoryProvider,
     PathPolicy,
     Reporter,
     ServeOptions,
     Server,
-    StorageProvider,
     UsageError,
     Verb,
-    account_home,
     path_resolver,
 )
 from borg_serve_lib.errors import PathNotAllowed
 from borg_serve_lib.events.session import PathRefused, PathResolved
 from borg_serve_lib.locking.memory import MemoryLock
 from borg_serve_lib.process import current_directory
+from borg_serve_lib.reporting import Level
+from borg_serve_lib.server import account_home
+from borg_serve_lib.storage.base import StorageProvider
 
 
 class Recorder(Reporter):

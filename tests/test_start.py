@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgpack
 
-from borg_serve_lib import HostRules, MemoryLockManager, OpenRequest, Reporter, open_repository
+from borg_serve_lib import MemoryLockManager, OpenRequest, Reporter, open_repository
+from borg_serve_lib.engine.opening import HostRules
 from borg_serve_lib.storage.places import FilesystemProvider
 
 # Measured as a whole they cost more than all that a session needs; docs/performance.md has the figures.

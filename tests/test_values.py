@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar
 
 import pytest
@@ -34,6 +35,19 @@ def test_class_variables_are_no_fields() -> None:
 def test_other_fields_are_refused(args: tuple[int, ...], kwargs: dict[str, object]) -> None:
     with pytest.raises(TypeError, match="Place takes the fields segment, offset"):
         Place(*args, **kwargs)
+
+
+class Doubled(Place):
+    def __init__(self, segment: int) -> None:
+        super().__init__(2 * segment)
+
+
+def test_its_signature_is_that_of_its_fields() -> None:
+    assert str(inspect.signature(NamedPlace)) == "(segment: 'int', offset: 'int' = 8, name: 'str' = '')"
+
+
+def test_its_signature_is_its_own_if_it_is_made_otherwise() -> None:
+    assert str(inspect.signature(Doubled)) == "(segment: 'int') -> 'None'"
 
 
 def test_a_missing_field_is_named() -> None:

@@ -17,12 +17,13 @@ SERVER = """
 import os, sys
 sys.path.insert(0, {examples!r})
 import borg_serve_lib
+from borg_serve_lib.server import account_home
 from datetime import datetime
 from own_rules import HousePolicy, Ledger
 
 ledger = Ledger()
 options = borg_serve_lib.ServeOptions()
-homes = borg_serve_lib.Homes.of({{}}, is_root=False, account_home=borg_serve_lib.account_home)
+homes = borg_serve_lib.Homes.of({{}}, is_root=False, account_home=account_home)
 status = borg_serve_lib.serve_process(
     options,
     original_command=None,

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from borg_serve_lib import AllowAll, ClientLog
+from borg_serve_lib import ClientLog
 from borg_serve_lib.errors import BorgServeError, InternalError
 from borg_serve_lib.format import config, hints, integrity
 from borg_serve_lib.format import segment as segment_format
 from borg_serve_lib.format.hashindex import IndexTable
 from borg_serve_lib.limits import MAX_ENTRY_SIZE
 from borg_serve_lib.locking.roster import parse_roster, render_roster
+from borg_serve_lib.policy.access import AllowAll
 from borg_serve_lib.policy.forced_command import parse_client_command
 from borg_serve_lib.policy.options import parse_serve_arguments
 from borg_serve_lib.policy.paths import PathPolicy, resolve_path

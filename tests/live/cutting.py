@@ -19,8 +19,9 @@ from pathlib import Path
 
 import attrs
 
-from borg_serve_lib import FileLockManager, Identity
+from borg_serve_lib import FileLockManager
 from borg_serve_lib.locking.base import LockMode
+from borg_serve_lib.locking.identity import Identity
 from tests.conftest import load_script
 
 from .stage import CLIENT_ENVIRONMENT, TIMEOUT, server_words

@@ -66,7 +66,7 @@ def test_many_processes_append_whole_lines(path: Path) -> None:
     together(
         4,
         f"""
-        from borg_serve_lib import AuditLog
+        from borg_serve_lib.sinks.auditlog import AuditLog
         from borg_serve_lib.events.session import PathRefused
 
         log = AuditLog({str(path)!r})

@@ -6,9 +6,11 @@ import syslog
 
 import pytest
 
-from borg_serve_lib import HostLog, Peer, SystemLog
 from borg_serve_lib.events.maintenance import CheckFailed
 from borg_serve_lib.events.session import CallRefused, InternalFailure, PathRefused, SessionOpened
+from borg_serve_lib.reporting import Peer
+from borg_serve_lib.sinks.hostlog import HostLog
+from borg_serve_lib.sinks.systemlog import SystemLog
 
 
 def test_an_internal_failure_goes_to_syslog_with_its_details_and_nothing_else_does(

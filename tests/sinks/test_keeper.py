@@ -24,7 +24,10 @@ from .support import ALICE, COMMITTED, OPENED, SESSION
 
 SERVER = """
 import os, sys, time
-from borg_serve_lib import AuditLog, Hook, Peer, UsageError
+from borg_serve_lib import UsageError
+from borg_serve_lib.reporting import Peer
+from borg_serve_lib.sinks.auditlog import AuditLog
+from borg_serve_lib.sinks.hook import Hook
 from borg_serve_lib.events.session import RepositoryOpened, SessionClosed, SessionOpened
 from borg_serve_lib.sinks.keeper import start_keeper
 

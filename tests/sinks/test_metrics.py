@@ -57,7 +57,7 @@ def test_counters_add_up_over_processes(tmp_path: Path) -> None:
     together(
         4,
         f"""
-        from borg_serve_lib import Metrics
+        from borg_serve_lib.sinks.metrics import Metrics
         from borg_serve_lib.events.session import RepositoryOpened, SessionClosed
 
         for _ in range(5):

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from borg_serve_lib import FileLockManager, FilesystemProvider, HostRules, OpenRequest, open_repository
+from borg_serve_lib import FileLockManager, FilesystemProvider, OpenRequest, open_repository
+from borg_serve_lib.engine.opening import HostRules
 from borg_serve_lib.limits import MANIFEST_ID
 from tests.vectors_support import expected, unpack
 
@@ -169,8 +170,9 @@ def test_on_a_terminal_a_bar_shows_how_far_it_is(repository: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_check_gives_the_lock_back(number: signal.Signals, repository: Path) -> None:
     program = (
-        "import sys, time, borg_serve_cli\n"
+        "import signal, sys, time, borg_serve_cli\n"
         "from borg_serve_lib import Repository\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started all in the background\n"
         "Repository.check = lambda *_, **__: (print('checking', flush=True), time.sleep(60))\n"
         "sys.argv = ['borg-serve', 'repo', 'check', sys.argv[1]]\n"
         "sys.exit(borg_serve_cli.main())\n"
