@@ -7,7 +7,7 @@ STAGE := .cache/stage
 SOURCES := $(shell find borg_serve_lib cli -name '*.py') pyproject.toml README.md
 export BORG_CLIENTS_CACHE := $(CURDIR)/.cache/clients
 
-.PHONY: demo test lint bench bench-scale clean
+.PHONY: demo test lint docs dist bench bench-scale clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -27,6 +27,14 @@ lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# The site comes into .cache/site; any warning is an error.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
+
+# Wheel, source distribution and zipapp come into dist/, each tried.
+dist: $(VENV)/installed-dist
+	$(VENV)/bin/python scripts/distributions.py
 
 # In turn with borg serve, the same requests; then a real client. The tables go into docs/performance.md.
 BENCH = $(VENV)/bin/python -m
@@ -48,6 +56,10 @@ $(VENV)/installed: $(SOURCES)
 	$(VENV)/bin/python -m pip install --quiet --no-input --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet --no-input --force-reinstall --no-deps .
 	$(VENV)/bin/python -m pip install --quiet --no-input '.[test]'
+	touch $@
+
+$(VENV)/installed-docs $(VENV)/installed-dist: $(VENV)/installed-%: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --no-input '.[$*]'
 	touch $@
 
 clean:
