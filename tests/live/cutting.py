@@ -90,6 +90,13 @@ class Backup:
         (*_, last) = descendants(self.sshd.pid)
         return last
 
+    def is_served(self) -> bool:
+        """Return whether a server is running."""
+        try:
+            return comm(self.server()) not in ("sshd", "sh")
+        except OSError:  # a process of the session before has just ended
+            return False
+
     def _command(self, words: tuple[str, ...]) -> list[str]:
         return [self._borg, *(word.replace("REPO", self.sshd.url(self.repository)) for word in words)]
 
@@ -179,7 +186,7 @@ def main() -> None:
         if case.waiting:
             lock.acquire(LockMode.EXCLUSIVE, 5)
             backup.start("--lock-wait", "600", "create", "REPO::cut", "folder")
-            wait_until(lambda: comm(backup.server()) not in ("sshd", "sh"))
+            wait_until(backup.is_served)
             time.sleep(1)  # until it has asked for the lock
         else:
             backup.start("create", *SLOWLY, "REPO::cut", "folder")
