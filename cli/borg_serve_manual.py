@@ -11,7 +11,7 @@ import borg_serve_lib
 from borg_serve_lib.policy.option_table import OPTIONS, Kind, Option, Section
 
 KINDS = ("man", "bash", "zsh", "fish")
-_ASKED_OF_EXPLAIN = ("--original-command", "--path")
+_ASKED_OF_EXPLAIN = ("--original-command", "--path", "--json")
 
 _DESCRIPTION = """\
 .PP
@@ -48,7 +48,7 @@ def man_page() -> str:
         ".SH SYNOPSIS",
         ".nf",
         ".B borg\\-serve [serve] [options]",
-        ".B borg\\-serve explain [options] [\\-\\-original\\-command TEXT] [\\-\\-path PATH]...",
+        ".B borg\\-serve explain [options] [\\-\\-original\\-command TEXT] [\\-\\-path PATH]... [\\-\\-json]",
         ".B borg\\-serve repo info|check|compact [options] PATH",
         f".B borg\\-serve manual {'|'.join(KINDS)}",
         ".fi",

@@ -17,21 +17,29 @@ if TYPE_CHECKING:
 
     from .paths import PathPolicy
 
+    _Verdict = tuple[str, str, bool, list[str]]
+    """What was asked, in kind and words; whether it would be allowed; what there is to be told of that."""
+
 COMMAND = "explain"
 _ORIGINAL_COMMAND = "--original-command"
 _PATH = "--path"
+_JSON = "--json"
 
 
 class Question(Value):
-    """What is to be explained. `original_command`: of a client, None for none. `paths`: as clients would give them."""
+    """What is to be explained. `original_command`: of a client, None for none. `paths`: as clients would give them.
+
+    `as_json`: whether the answer is for a program.
+    """
 
     options: ServeOptions
     original_command: str | None
     paths: tuple[str, ...]
+    as_json: bool = False
 
 
 class Explanation(Value):
-    """The answer: `text` of several lines; `allowed`: whether all that was asked for would be."""
+    """The answer: `text` of several lines, or one JSON object; `allowed`: whether all that was asked for would be."""
 
     text: str
     allowed: bool
@@ -45,7 +53,11 @@ def parse_explain_arguments(argv: Sequence[str]) -> Question | None:
     own: dict[str, list[str]] = {_ORIGINAL_COMMAND: [], _PATH: []}
     rest: list[str] = []
     words = iter(argv)
+    as_json = False
     for word in words:
+        if word == _JSON:
+            as_json = True
+            continue
         name, has_value, value = word.partition("=")
         if name not in own:
             rest.append(word)
@@ -59,7 +71,8 @@ def parse_explain_arguments(argv: Sequence[str]) -> Question | None:
         raise UsageError(f"{COMMAND} has no version of its own; leave the word out")
     if isinstance(meaning, HelpRequested):
         return None
-    return Question(meaning, own[_ORIGINAL_COMMAND][-1] if own[_ORIGINAL_COMMAND] else None, tuple(own[_PATH]))
+    command = own[_ORIGINAL_COMMAND][-1] if own[_ORIGINAL_COMMAND] else None
+    return Question(meaning, command, tuple(own[_PATH]), as_json)
 
 
 def explain(
@@ -75,18 +88,33 @@ def explain(
     `policy`: the restrictions, resolved. `resolve`: what a client's raw path means, see paths.resolve_path. `kept`: the
     directories that the server would be confined to; `unconfined`: why it could not be.
     """
-    allowed = not (unconfined and question.options.confine == "require")
-    lines = [f"{name and name + ':':<14}{text}" for name, text in _rules(question.options, policy)]
-    lines.append(f"{'confinement:':<14}{_confinement(question.options.confine, kept, unconfined)}")
-    if question.original_command is not None:
-        taken, told = _judge_command(question.options, question.original_command)
-        allowed = allowed and taken
-        lines += ["", f"client's command {question.original_command!r}", *(f"  {line}" for line in told)]
-    for path in question.paths:
-        fine, verdict = _judge_path(path, policy, resolve)
-        allowed = allowed and fine
-        lines += ["", f"client's path {path!r}", f"  {verdict}"]
-    return Explanation("\n".join(lines) + "\n", allowed)
+    options, command = question.options, question.original_command
+    rules = [*_rules(options, policy), ("confinement", _confinement(options.confine, kept, unconfined))]
+    verdicts = [] if command is None else [("command", command, *_judge_command(options, command))]
+    verdicts += [("path", path, *_judge_path(path, policy, resolve)) for path in question.paths]
+    starts = not (unconfined and options.confine == "require")
+    allowed = starts and all(fine for _, _, fine, _ in verdicts)
+    text = _as_json(rules, verdicts, allowed) if question.as_json else _as_text(rules, verdicts)
+    return Explanation(text, allowed)
+
+
+def _as_text(rules: Sequence[tuple[str, str]], verdicts: Sequence[_Verdict]) -> str:
+    lines = [f"{name and name + ':':<14}{text}" for name, text in rules]
+    for kind, asked, _, told in verdicts:
+        lines += ["", f"client's {kind} {asked!r}", *(f"  {line}" for line in told)]
+    return "\n".join(lines) + "\n"
+
+
+def _as_json(rules: Sequence[tuple[str, str]], verdicts: Sequence[_Verdict], allowed: bool) -> str:
+    import json
+
+    told_of: dict[str, list[str]] = {}
+    last = ""
+    for name, text in rules:
+        last = name.strip() or last  # a rule without a name goes on with the one before
+        told_of.setdefault(last.replace(" ", "_").replace("-", "_"), []).append(text)
+    answers = [{"kind": kind, "asked": asked, "allowed": fine, "told": told} for kind, asked, fine, told in verdicts]
+    return json.dumps({"allowed": allowed, "rules": told_of, "answers": answers}) + "\n"
 
 
 def _rules(options: ServeOptions, policy: PathPolicy) -> Iterator[tuple[str, str]]:
@@ -113,6 +141,10 @@ def _rules(options: ServeOptions, policy: PathPolicy) -> Iterator[tuple[str, str
     yield "time", ", ".join(f"{name} {seconds} seconds" for name, seconds in limits if seconds) or "no limit"
     yield "log level", f"the client's choice, down to {options.max_log_level.name.lower()}"
     yield "umask", f"{options.umask:03o}"
+    records = (("audit log", options.audit_log), ("metrics", options.metrics_dir), ("syslog", options.syslog))
+    kept = [name if target is True else f"{name} {target!r}" for name, target in records if target]
+    kept += [f"command {command!r}" for command in options.on_event]
+    yield "records", ", ".join(kept) or "none"
 
 
 def _confinement(mode: str, kept: tuple[str, ...], unconfined: str) -> str:
@@ -139,16 +171,14 @@ def _judge_command(options: ServeOptions, command: str) -> tuple[bool, list[str]
     return True, told
 
 
-def _judge_path(path: str, policy: PathPolicy, resolve: Callable[[bytes], str]) -> tuple[bool, str]:
+def _judge_path(path: str, policy: PathPolicy, resolve: Callable[[bytes], str]) -> tuple[bool, list[str]]:
     try:
         resolved = resolve(path.encode("utf-8", "surrogateescape"))
     except PathNotAllowed:
-        return (
-            False,
-            "refused: by an unknown account, or by `..` behind a directory outside, which the client is not told",
-        )
+        why = "by an unknown account, or by `..` behind a directory outside, which the client is not told"
+        return False, [f"refused: {why}"]
     except InvalidArgument as error:
-        return False, f"refused: {error}"
+        return False, [f"refused: {error}"]
     if policy.allows(resolved):
-        return True, f"allowed: it means {resolved!r}"
-    return False, f"refused: it means {resolved!r}, which is outside; the client is told its own words only"
+        return True, [f"allowed: it means {resolved!r}"]
+    return False, [f"refused: it means {resolved!r}, which is outside; the client is told its own words only"]

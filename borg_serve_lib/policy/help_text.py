@@ -11,7 +11,8 @@ _DESCRIPTION_COLUMN = 29
 
 _INTRODUCTION = """\
 usage: borg-serve [serve] [options]
-       borg-serve explain [options] [--original-command TEXT] [--path PATH]...
+       borg-serve explain [options] [--original-command TEXT]
+                          [--path PATH]... [--json]
        borg-serve repo info|check|compact [options] PATH
        borg-serve manual man|bash|zsh|fish
 

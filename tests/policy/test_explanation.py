@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from borg_serve_lib.errors import InvalidArgument, PathNotAllowed, UsageError
@@ -39,6 +41,7 @@ def test_a_question_is_the_servers_options_and_what_a_client_would_ask() -> None
 
 def test_a_question_may_ask_for_nothing_in_particular() -> None:
     assert parse_explain_arguments([]) == Question(ServeOptions(), None, ())
+    assert parse_explain_arguments(["--json", "--path", "--json"]) == Question(ServeOptions(), None, ("--json",), True)
 
 
 def test_an_empty_command_is_a_command() -> None:
@@ -92,6 +95,7 @@ def test_the_defaults_are_told() -> None:
         "time": "no limit",
         "log level": "the client's choice, down to debug",
         "umask": "077",
+        "records": "none",
         "confinement": "auto: to no repository at all",
     }
     assert answer().allowed
@@ -216,3 +220,29 @@ def test_a_path_is_judged(path: str, verdict: str, allowed: bool) -> None:
 def test_one_refusal_among_several_counts() -> None:
     assert not answer("--restrict-to-path=/a", "--path=/b", "--path=/a", "--original-command=borg serve").allowed
     assert answer("--restrict-to-path=/a", "--path=/a/x", "--path=/a", "--original-command=borg serve").allowed
+
+
+def test_the_answer_can_be_for_a_program() -> None:
+    question = Question(ServeOptions(permissions="no-delete"), "borg serve --progress", ("/a/repo", "/b"), as_json=True)
+    explanation = explain(question, PathPolicy(("/a",)), lambda raw: raw.decode(), kept=("/a",))
+    told = json.loads(explanation.text)
+    assert told["allowed"] is explanation.allowed is False
+    assert told["rules"]["repositories"] == ["at or below '/a'"]
+    assert len(told["rules"]["own_data"]) == 2
+    assert told["rules"]["confinement"] == ["auto: to '/a'"]
+    assert [(answer["kind"], answer["asked"], answer["allowed"]) for answer in told["answers"]] == [
+        ("command", "borg serve --progress", True),
+        ("path", "/a/repo", True),
+        ("path", "/b", False),
+    ]
+    assert told["answers"][1]["told"] == ["allowed: it means '/a/repo'"]
+
+
+def test_the_records_are_named() -> None:
+    options = ServeOptions(audit_log="/var/log/a", syslog=True, on_event=("notify",))
+    assert "records:      audit log '/var/log/a', syslog, command 'notify'\n" in text_of(options)
+    assert "records:      none\n" in text_of(ServeOptions())
+
+
+def text_of(options: ServeOptions) -> str:
+    return explain(Question(options, None, ()), PathPolicy(), lambda raw: raw.decode()).text
