@@ -38,7 +38,7 @@ dist: $(VENV)/installed-dist
 
 # In turn with borg serve, the same requests; then a real client. The tables go into docs/performance.md.
 BENCH = $(VENV)/bin/python -m
-SERVERS = --borg "$(BORG_CLIENTS_CACHE)/1.4.5/bin/borg serve" --ours "$(VENV)/bin/borg-serve"
+SERVERS = --borg "$(BORG_CLIENTS_CACHE)/1.4.5/bin/borg serve" --ours "$(CURDIR)/$(VENV)/bin/borg-serve"
 bench: $(VENV)/installed
 	$(PYTHON) scripts/borg_clients.py 1.4.5
 	mkdir -p $(STAGE) && $(BENCH) benchmarks.compare $(SERVERS) --disk $(STAGE) --save docs/performance.md

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 from ..errors import UsageError
@@ -16,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
+    from typing import Any
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _LOOK_EVERY = 0.5
@@ -81,9 +83,11 @@ class Watch:
         self._waiting_since: float | None = None
         self._interrupted_at: float | None = None
         self._raised: SessionEnded | ClientVanished | TimeIsUp | None = None
+        self._lost = False  # what was raised: the interpreter has dropped it
         self._timer = (0.0, 0.0)
         self._held_back = False
         self._found: dict[int, object] = {}
+        self._hook: Callable[[Any], object] | None = None
 
     def install(self) -> None:
         """Begin to listen. Not in the main thread: signals are the business of whoever runs that."""
@@ -93,6 +97,7 @@ class Watch:
             self._found[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
             self._found[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._look)
             self._timer = signal.setitimer(signal.ITIMER_REAL, _LOOK_EVERY, _LOOK_EVERY)
+            self._hook, sys.unraisablehook = sys.unraisablehook, self._take_back
         except ValueError:
             if self._limits != NO_LIMITS:
                 raise UsageError("time limits of a session can only be kept in the main thread") from None
@@ -116,6 +121,9 @@ class Watch:
             raise self._raised
 
     def _look(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of handlers
+        if self._lost and self._raised is not None:
+            self._lost = False
+            raise self._raised
         if self._held_back:
             return
         reason = self._time_is_up()
@@ -127,6 +135,13 @@ class Watch:
             return
         self._held_back = True
         raise self._raised
+
+    def _take_back(self, lost: Any) -> None:
+        """Keep what was raised in a callback of the interpreter, which prints it and goes on, to raise it again."""
+        if self._raised is not None and lost.exc_value is self._raised:
+            self._lost = True
+        elif self._hook is not None:
+            self._hook(lost)
 
     def _is_alone(self) -> bool:
         """Return whether nobody reads the replies; or nobody can ask for more, and nothing has moved for some looks, or
@@ -167,9 +182,12 @@ class Watch:
     def hold_back(self) -> None:
         """From now on signals are ignored: the session is being closed."""
         self._held_back = True
+        self._lost = False
 
     def put_back(self) -> None:
-        """Put timer and handlers back that were there before."""
+        """Put timer, handlers and hook back that were there before."""
+        if self._hook is not None:
+            sys.unraisablehook, self._hook = self._hook, None
         if signal.SIGALRM in self._found:
             signal.setitimer(signal.ITIMER_REAL, *self._timer)
         for signum, handler in self._found.items():

@@ -110,10 +110,11 @@ def test_last_nights_backup_a_refusal_and_a_check_are_recorded_and_no_secret_is(
 def test_a_session_whose_server_is_killed_is_recorded(host: SimpleNamespace) -> None:
     url = host.sshd.url(host.repository)
     host.run(host.borg, "init", "-e", "none", url)
-    words = [host.borg, "with-lock", url, "sleep", "60"]
+    locked = host.records.parent / "locked"
+    words = [host.borg, "with-lock", url, "sh", "-c", f"touch '{locked}' && exec sleep 60"]
     with subprocess.Popen(words, env=host.environment, stderr=subprocess.PIPE, start_new_session=True) as client:
         deadline = time.monotonic() + 30
-        while not (host.repository / "lock.exclusive").exists():
+        while not locked.exists():
             assert time.monotonic() < deadline
             time.sleep(0.02)
         holder = next((host.repository / "lock.exclusive").iterdir()).name

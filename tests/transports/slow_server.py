@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import weakref
 from typing import Any
 
 from borg_serve_lib.rpc.connection import Connection
@@ -25,6 +26,14 @@ def note(line: str) -> None:
     os.write(int(sys.argv[1]), f"{line}\n".encode())
 
 
+def linger_in_a_callback() -> None:
+    """Be where the interpreter prints what is raised, and goes on."""
+    watched = set[int]()
+    watching = weakref.ref(watched, lambda _: time.sleep(FOREVER))
+    del watched
+    assert watching() is None
+
+
 class SlowRepository(FakeRepository):
     """Notes the beginning and the end of what a signal may interrupt."""
 
@@ -35,8 +44,10 @@ class SlowRepository(FakeRepository):
         if self.mode == "swallow":
             try:
                 time.sleep(FOREVER)
-            except BaseException:  # noqa: BLE001 - as the interpreter does it in callbacks
+            except BaseException:  # noqa: BLE001 - as careless code does it
                 return False
+        if self.mode == "callback":
+            linger_in_a_callback()
         time.sleep({"slow check": 2.5, "tenth": 0.1}.get(self.mode, FOREVER))
         return True
 

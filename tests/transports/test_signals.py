@@ -117,6 +117,19 @@ def test_a_signal_that_got_lost_in_a_call_ends_the_session_after_it() -> None:
     assert journal == ["close begins", "closed", "status 143"]
 
 
+def test_a_signal_in_a_callback_of_the_interpreter_ends_the_session_and_is_not_printed() -> None:
+    with SlowServer("callback") as server:
+        server.opens()
+        server.says(CHECK)
+        assert server.notes() == "check begins"
+        time.sleep(0.1)  # the server is in the callback by now; earlier would do, too
+        server.gets(signal.SIGTERM)
+        status, told, journal = server.ends()
+    assert status == 143
+    assert told.count("\n") == 1
+    assert journal == ["close begins", "closed", "status 143"]
+
+
 def test_signals_do_not_disturb_the_closing() -> None:
     with SlowServer("slow close") as server:
         server.opens()
