@@ -61,8 +61,18 @@ class Window:
 
     def load(self, offset: int, least: int) -> None:
         """Read from `offset` on: at least `least` bytes, if the file has them."""
+        self._read(offset, max(self._length, least))
+
+    def load_entry(self, offset: int, size: int) -> None:
+        """Read the entry of `size` bytes at `offset`: a small one with what follows it; of what follows a large one
+        the next head only, as most of the next entry would have to be read again.
+        """
+        length = size + PUT_HEADER_SIZE
+        self._read(offset, length if size > self._length // 8 else self._length)
+
+    def _read(self, offset: int, length: int) -> None:
         self.data, self.view = b"", _NO_DATA  # not beside the next one in memory: an entry can be large
-        self.data = self._source.read_at(offset, max(self._length, least))
+        self.data = self._source.read_at(offset, length)
         self.view = memoryview(self.data)
         self.begin = offset
 
@@ -101,7 +111,7 @@ def entries(
         if not HEADER_SIZE <= size <= MAX_ENTRY_SIZE:
             check_entry_size(size, HEADER_SIZE, segment, offset)
         if with_data and len(part.data) - index < size:
-            part.load(offset, size)
+            part.load_entry(offset, size)
             index = 0
         object_id = part.data[index + HEADER_SIZE : index + PUT_HEADER_SIZE]
         actual = crc32(part.view[index + 4 : index + size])
