@@ -22,14 +22,14 @@ class ProgressMeter:
         self._next = 0.0
 
     def advance(self) -> None:
-        """One more part is being worked on."""
-        self._current += 1
+        """The next part is being worked on: what is told is how much was done before it, as borg does."""
         percent = self._current * 100 / self._total
+        self._current += 1
         if percent < self._next:
             return
         from ..events.maintenance import Progress
 
-        self._next = percent + self._step
+        self._next += self._step
         text = self._text.format(percent)
         self._reporter.report(Progress(self._operation, self._current, self._total, text))
 
