@@ -49,6 +49,7 @@ class Hook(Sink):
         self._waiting: queue.Queue[Record | None] = queue.Queue(_MOST_WAITING)
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._end = float("inf")  # seconds of the monotonic clock: nothing runs any more from then on
 
     def write(self, record: Record) -> None:
         try:
@@ -61,16 +62,19 @@ class Hook(Sink):
                 self._thread.start()
 
     def close(self) -> None:
-        """Wait until all commands have run, for the time that one may take at most."""
+        """Wait until all commands have run, for the time that one may take at most; then none runs any more."""
         if self._thread is None:
             return
-        end = time.monotonic() + self._time_limit
+        self._end = time.monotonic() + self._time_limit
         with suppress(queue.Full):
             self._waiting.put(None, timeout=self._time_limit)
-        self._thread.join(max(0.0, end - time.monotonic()) + 1)
+        self._thread.join(self._time_limit + 1)
 
     def _run(self) -> None:
         while (record := self._waiting.get()) is not None:
+            if time.monotonic() >= self._end:
+                self._complain(f"the command {self._command!r} was not run for all events: it takes too long")
+                return
             try:
                 self._run_once(json.dumps(record).encode() + b"\n")
             except Exception as error:  # noqa: BLE001 - nothing of this is the backup's business
@@ -85,13 +89,16 @@ class Hook(Sink):
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        limit = min(self._time_limit, self._end - time.monotonic())
         try:
-            process.communicate(line, self._time_limit)
+            process.communicate(line, limit)
         except subprocess.TimeoutExpired:
-            self._complain(f"the command {self._command!r} took longer than {self._time_limit:g} seconds: killed")
+            self._complain(f"the command {self._command!r} took longer than {round(limit, 1):g} seconds: killed")
         finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
+            with suppress(OSError):  # what it did not read any more
+                process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
             process.wait()
         if process.returncode > 0:
             self._complain(f"the command {self._command!r} failed with status {process.returncode}")

@@ -61,6 +61,18 @@ def test_what_a_command_leaves_running_does_not_outlive_it(tmp_path: Path) -> No
     assert not (tmp_path / "late").exists()
 
 
+def test_at_the_end_of_a_session_nothing_runs_any_longer_than_one_command_may(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    run = Run(f"echo >> '{tmp_path}/runs'; sleep 0.6; touch '{tmp_path}/late'; sleep 60", time_limit=1, count=150)
+    assert time.monotonic() - begun < 10
+    assert "was not run for all events" in run.complaints[-1]
+    started = len((tmp_path / "runs").read_text())
+    (tmp_path / "late").unlink(missing_ok=True)
+    time.sleep(1.5)
+    assert len((tmp_path / "runs").read_text()) == started < 5
+    assert not (tmp_path / "late").exists()
+
+
 def test_nobody_waits_for_a_command_and_a_flood_is_cut_off(tmp_path: Path) -> None:
     hook = Hook(f"echo >> '{tmp_path}/runs'; sleep 0.02")
     for _ in range(10_000):
