@@ -100,7 +100,8 @@ def _leave_the_session() -> None:
     """Let go of what is the server's: the client's connection, which would not end before us, and its signals."""
     os.setsid()
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
+        # Ignored in a way that the commands of a hook do not inherit.
+        signal.signal(number, lambda *_: None)
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
         os.dup2(nothing, descriptor)

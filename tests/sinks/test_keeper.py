@@ -34,7 +34,7 @@ from borg_serve_lib.sinks.keeper import start_keeper
 path, what = sys.argv[1:]
 def sinks():
     if what == "hangs with a hook":
-        return [AuditLog(path), Hook(f"sleep 0.5; cat >> '{path}.hook'")]
+        return [AuditLog(path), Hook(f"sleep 0.5; grep SigIgn /proc/self/status > '{path}.signals'; cat >> '{path}.hook'")]
     return [AuditLog(path)]
 try:
     relay = start_keeper(sinks).for_peer(Peer("0a1b"))
@@ -85,6 +85,8 @@ def test_a_killed_session_is_recorded_as_such(number: signal.Signals, tmp_path: 
     closed = lines(tmp_path / "audit.log", 3)[-1]
     assert (closed["event"], closed["outcome"], closed["repository"]) == ("session-closed", "killed", "/srv/alice")
     assert len(lines(tmp_path / "audit.log.hook", 3)) == 3
+    ignored = int((tmp_path / "audit.log.signals").read_text().split()[1], 16)  # by what the hook starts
+    assert not any(ignored >> each - 1 & 1 for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE))
 
 
 def test_what_cannot_be_kept_is_told_before_anybody_is_served(tmp_path: Path) -> None:
