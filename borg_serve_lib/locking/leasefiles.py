@@ -112,7 +112,7 @@ class LeaseFiles:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return LeaseState.UNCLEAR
-            if not _lock(descriptor) or not is_at(path, descriptor):  # or another one is in its place by now
+            if not flock(descriptor) or not is_at(path, descriptor):  # or another one is in its place by now
                 return LeaseState.KEPT
         except OSError as error:
             return LeaseState.UNCLEAR if error.errno in _NO_LOCKS else LeaseState.UNREAD
@@ -142,19 +142,18 @@ def is_at(path: str, descriptor: int) -> bool:
         return False
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock an open file exclusively; return whether nobody else has it locked. Raises OSError, see _NO_LOCKS."""
+def flock(descriptor: int) -> bool:
+    """Lock an open file exclusively; return whether nobody else has it locked. Raises OSError, see _NO_LOCKS.
+
+    It is what portalocker does on POSIX. Importing that takes 40 ms and 9 MB, though, with a session up in 34 ms and
+    14 MB, and fails in a confined process, because it looks for a directory for temporary files.
+    """
+    import fcntl
+
     try:
-        import portalocker
-    except ImportError as error:
-        raise OSError(errno.EIO, str(error)) from error
-    try:
-        portalocker.lock(descriptor, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-    except portalocker.AlreadyLocked:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
-    except portalocker.LockException as error:
-        cause = error.args[0] if error.args else None
-        raise cause if isinstance(cause, OSError) else OSError(errno.EIO, str(error)) from error
     return True
 
 

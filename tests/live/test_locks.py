@@ -129,6 +129,19 @@ def test_ours_takes_over_the_lock_of_a_native_borg_that_was_killed(stage: Stage)
     stage.assert_sound()
 
 
+def test_a_confined_server_knows_whether_the_owner_of_a_lock_lives(tmp_path: Path, clients: dict[str, Path]) -> None:
+    stage = Stage(tmp_path, clients["1.4.5"], forced=True)
+    stage.remote("init", "--encryption", "none", "REPO")
+    with held(stage, remote=True) as holder:
+        refused = stage.remote("--lock-wait", "1", "list", "REPO", code=2)
+        assert "alive: wait until it is done" in refused.err
+        os.kill(server_pid(stage), signal.SIGKILL)
+        holder.kill()
+    assert (stage.repository / "lock.exclusive").exists()
+    stage.remote("--lock-wait", "1", "list", "REPO")
+    assert not list(stage.repository.glob("lock*"))
+
+
 def server_pid(stage: Stage) -> int:
     """Return the process id in the name of the one exclusive lock: `HOST.PID-THREAD`."""
     (name,) = os.listdir(stage.repository / "lock.exclusive")

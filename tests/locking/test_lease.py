@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import attrs
-import portalocker
 import pytest
 
 from borg_serve_lib.errors import LockFailed, LockTimeout
@@ -19,8 +18,8 @@ from borg_serve_lib.locking.base import LockMode
 from borg_serve_lib.locking.directory import prepared_name
 from borg_serve_lib.locking.identity import Holder, Identity
 from borg_serve_lib.locking.judge import BorgRules, LeaseJudge
-from borg_serve_lib.locking.lease import Lease, flock
-from borg_serve_lib.locking.leasefiles import LeaseFiles, LeaseState
+from borg_serve_lib.locking.lease import Lease
+from borg_serve_lib.locking.leasefiles import LeaseFiles, LeaseState, flock
 from borg_serve_lib.locking.leftovers import Leftovers
 from borg_serve_lib.locking.manager import FileLockManager
 from borg_serve_lib.locking.owner import OwnerRecord, Verdict, render_record
@@ -577,27 +576,24 @@ def test_a_lease_that_cannot_be_looked_at_now_proves_nobody_dead(
     holder = place.join(lease)
     judge = LeaseJudge(place.lease(99), BorgRules(place.identity(99), FakeProcesses(7)))
 
-    def fail(*_: object, **__: object) -> NoReturn:
-        raise OSError(error, os.strerror(error))
-
     with monkeypatch.context() as failing:
-        if step == "open":
-            failing.setattr(os, "open", fail)
-        else:
-            failing.setattr("portalocker.lock", lambda *_: raise_lock_exception(error))
+        failing.setattr(*((os, "open") if step == "open" else (fcntl, "flock")), failing_with(error))
         assert judge.judge(holder) is Verdict.UNKNOWN
         with judge.certify(holder) as verdict:
             assert verdict is Verdict.UNKNOWN
     lease.leave("lock")
 
 
-def raise_lock_exception(error: int) -> NoReturn:
-    raise portalocker.LockException(OSError(error, os.strerror(error)))
+def failing_with(error: int) -> Callable[..., NoReturn]:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(error, os.strerror(error))
+
+    return fail
 
 
 @pytest.mark.parametrize("error", [errno.ENOLCK, errno.EOPNOTSUPP])
 def test_on_a_disk_without_locks_borgs_rules_hold(place: Place, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     holder = place.join(place.lease(7))
     judge = LeaseJudge(place.lease(99), BorgRules(place.identity(99), FakeProcesses(7)))
-    monkeypatch.setattr("portalocker.lock", lambda *_: raise_lock_exception(error))
+    monkeypatch.setattr(fcntl, "flock", failing_with(error))
     assert judge.judge(holder) is Verdict.DEAD
