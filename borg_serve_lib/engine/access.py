@@ -33,6 +33,10 @@ class WriteAccess:
         """Whether the session locks at all."""
         return self._lock is not None
 
+    def holds(self) -> bool:
+        """Return whether nobody else can be using the repository: the lock is exclusive, and was not broken."""
+        return self._lock is not None and self._lock.holds_exclusive()
+
     def require(self, *, recovering: bool = False) -> bool:
         """Make sure that nobody else uses the repository; return whether the lock had to be upgraded for it.
 

@@ -27,8 +27,12 @@ _KINDS = ("index.", "hints.", "integrity.")
 class CacheFiles:
     """The cache files of one repository."""
 
-    def __init__(self, storage: Storage, reporter: Reporter) -> None:
+    def __init__(
+        self, storage: Storage, reporter: Reporter, *, require_lock: Callable[[], object] = lambda: None
+    ) -> None:
+        """`require_lock`: raises unless the lock allows to write; it is asked before files are written or removed."""
         self._storage = storage
+        self._require_lock = require_lock
         self._reporter = reporter
         self._own: tuple[int, int] | None = None  # transaction of the index written last, and its EMPTY buckets
 
@@ -133,6 +137,7 @@ class CacheFiles:
         The order is that of spec section 12.3: at each moment a crash leaves one whole set, old or new. Only when
         the disk has no room for both, the old one goes first: the segments hold the transaction already.
         """
+        self._require_lock()
         try:
             self._write_beside(transaction, index, hints)
         except NoSpace as error:
@@ -205,6 +210,7 @@ class CacheFiles:
 
     def remove(self) -> None:
         """Remove all cache files, the index first and for sure."""
+        self._require_lock()
         # Native borg fails over an index that is behind and has no hints; without an index it replays all segments.
         self._remove(lambda name: name.startswith(_KINDS[0]))
         self._storage.sync_directory()

@@ -62,7 +62,6 @@ def compact(
     *,
     indexed_transaction: int | None,
     free_space: Callable[[], int | None] | None,
-    require_lock: Callable[[], object],
     reporter: Reporter,
 ) -> tuple[int, IntegrityError | None]:
     """Carry out `plan` and commit; return the segment of the final COMMIT, and the first damage that was met.
@@ -70,16 +69,14 @@ def compact(
     `indexed_transaction`: N of the index.N on disk, which a crash would fall back to; entries of later segments are
     not yet safe to drop. `free_space`: None where there is enough for whatever is to be moved; else it tells the bytes
     that are free, and compaction goes from the segment with the least to move to that with the most, as far as each
-    step's gain lets it. `require_lock`: raises if the lock was taken away; asked after each COMMIT, before what it has
-    made superfluous is removed: whoever broke the lock may have removed that COMMIT. A damaged segment stays as it is.
-    Raises StorageError, and what `require_lock` raises.
+    step's gain lets it. A damaged segment stays as it is. Raises StorageError, and WrongState if the lock was taken
+    away: the log asks for it before it removes what a COMMIT has made superfluous, which may be gone by then.
     """
     compaction = _Compaction(
         log,
         index,
         state,
         indexed_transaction=indexed_transaction,
-        require_lock=require_lock,
         reporter=reporter,
     )
     compaction.drop_missing(plan.missing)
@@ -113,14 +110,12 @@ class _Compaction:
         state: TransactionState,
         *,
         indexed_transaction: int | None,
-        require_lock: Callable[[], object],
         reporter: Reporter,
     ) -> None:
         self._log = log
         self._index = index
         self._state = state
         self._indexed_transaction = indexed_transaction
-        self._require_lock = require_lock
         self._reporter = reporter
         self._unused: list[int] = []
         self.damage: IntegrityError | None = None
@@ -223,7 +218,6 @@ class _Compaction:
         self._remove_unused()
 
     def _remove_unused(self) -> None:
-        self._require_lock()
         for segment in self._unused:
             count = self._state.forget_segment(segment)
             if count:

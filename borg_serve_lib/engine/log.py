@@ -50,10 +50,14 @@ class SegmentLog:
         *,
         segments_per_dir: int,
         max_segment_size: int,
+        require_lock: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock`: seconds, ascending."""
+        """`require_lock`: raises unless the lock allows to write; it is asked before each segment that is begun,
+        replaced or removed, since the lock may be broken at any time. `clock`: seconds, ascending.
+        """
         self._storage = storage
+        self._require_lock = require_lock
         self._clock = clock
         self._guess = _MOST_GUESSED
         self.reads_slowly = True
@@ -246,6 +250,7 @@ class SegmentLog:
         return self._open_segment()
 
     def _open_segment(self) -> Writer:
+        self._require_lock()
         directory = self.segment // self._segments_per_dir
         try:
             writer = self._storage.create(self.name(self.segment))
@@ -262,6 +267,7 @@ class SegmentLog:
 
     def remove(self, segment: int) -> None:
         """Delete a segment's file; a missing one is fine."""
+        self._require_lock()
         self._forget(segment)
         self._storage.remove(self.name(segment))
 
@@ -294,6 +300,7 @@ class SegmentLog:
             writer.sync()
             writer.close()
             self._forget(segment)
+            self._require_lock()
             self._storage.rename(temporary, name)
         except BaseException:
             writer.close()

@@ -74,14 +74,15 @@ class Repository:
         self._reporter = reporter
         self._monotonic = monotonic
         self._closed = False
+        self._access = WriteAccess(
+            lock if request.locking else None, upgrades=request.exclusive is None, wait=request.lock_wait
+        )
         self._log = SegmentLog(
             storage,
             segments_per_dir=config.segments_per_dir,
             max_segment_size=config.max_segment_size,
+            require_lock=self._access.require,
             clock=monotonic,
-        )
-        self._access = WriteAccess(
-            lock if request.locking else None, upgrades=request.exclusive is None, wait=request.lock_wait
         )
         self._transactions = Transactions(
             storage,
@@ -293,11 +294,11 @@ class Repository:
         can be freed; `cleanup_commits`: in those that hold only a COMMIT, too. Silently none in append-only mode.
         Raises InsufficientFreeSpaceError, StorageQuotaExceeded, WrongState, StorageError, IntegrityError.
         """
-        first = self._created
         try:
             self._transactions.commit(compact=compact, threshold=threshold, cleanup_commits=cleanup_commits)
         except InsufficientFreeSpaceError:
-            if first:
+            # Others may have used the repository meanwhile, and broken the lock.
+            if self._created and self._access.holds() and self._log.last_commit() is None:
                 self._remove()
             raise
         self._created = False

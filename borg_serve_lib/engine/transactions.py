@@ -59,7 +59,7 @@ class Transactions:
         self.rules = rules
         self._utc_now = utc_now
         self._reporter = reporter
-        self.caches = CacheFiles(storage, reporter)
+        self.caches = CacheFiles(storage, reporter, require_lock=access.require)
         self.index: ObjectIndex | None = None
         self.state: TransactionState | None = None
         self.doom: BorgServeError | None = None
@@ -185,6 +185,8 @@ class Transactions:
             self.rollback()
             self.caches.forget()
         transaction = self._prepare_index()
+        if transaction is not None:
+            self.rules = self.rules.after_a_commit()
         state = TransactionState.empty() if transaction is None else self._read_state(transaction)
         self.last_commit.restore()
         self._clean_up(transaction)
@@ -339,7 +341,6 @@ class Transactions:
                 state,
                 indexed_transaction=indexed,
                 free_space=None if plenty else self._storage.free_space,
-                require_lock=self._access.require,
                 reporter=self._reporter,
             )
 
@@ -381,7 +382,7 @@ class Transactions:
         from ..events.transactions import PartialTransactionRemoved
 
         committed = self._log.last_commit()
-        if committed is None and began_with is not None:
+        if (committed is None and began_with is not None) or not self._access.holds():
             return
         self._reporter.report(PartialTransactionRemoved())
         self._log.remove_after(-1 if committed is None else committed)
