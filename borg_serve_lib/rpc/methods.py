@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..wire.calls import Call, Reply
 
 _MOST_NONCES: Final = 1 << 40
-"""Clients reserve 2^28 at a time, and what they know beyond that of having used."""
+"""In one session. Clients reserve 2^28 at a time, and what they know beyond that of having used."""
 
 REQUIRED: Final = object()
 """The default of an argument that has none."""
@@ -93,7 +93,7 @@ def open_(  # noqa: PLR0917 - handlers take the checked arguments in their order
         make_parent_dirs=make_parent_dirs,
     )
     repository = services.open_repository(resolved, request)
-    session.repository, session.path = repository, resolved
+    session.repository, session.path, session.first_nonce = repository, resolved, None
     return repository.id
 
 
@@ -202,12 +202,19 @@ def get_free_nonce(session: Session) -> int | None:
 
 def commit_nonce_reservation(session: Session, next_unreserved: int, start_nonce: int | None) -> None:
     """Section 3.5. What no client reserves would end the use of the key, or have nonces used twice: it is for those who
-    may replace the key.
+    may replace the key. Who may not put anything reserves nothing, and is not refused: a check reserves nonces,
+    too, and none is used up where nothing that was encrypted is kept.
     """
+    repository = session.opened()
     begin = start_nonce or 0
-    if not begin < next_unreserved <= begin + _MOST_NONCES:
+    first = begin if session.first_nonce is None else session.first_nonce
+    usual = begin < next_unreserved <= first + _MOST_NONCES
+    if not usual:
         session.demand(Verb.KEY_WRITE, "commit_nonce_reservation")
-    session.opened().commit_nonce_reservation(next_unreserved, start_nonce)
+    if not session.allows(Verb.PUT):
+        return
+    repository.commit_nonce_reservation(next_unreserved, start_nonce)
+    session.first_nonce = first  # only now is it certain that the client told the truth
 
 
 def break_lock(session: Session) -> None:
@@ -252,7 +259,7 @@ METHODS: dict[str, Method] = {
     "destroy": Method(destroy, (), Verb.DESTROY),
     "save_key": Method(save_key, (Parameter("keydata", check.data),)),
     "load_key": Method(load_key, (), Verb.KEY_READ),
-    "get_free_nonce": Method(get_free_nonce),
+    "get_free_nonce": Method(get_free_nonce, (), Verb.KEY_READ),
     "commit_nonce_reservation": Method(
         commit_nonce_reservation,
         (Parameter("next_unreserved", check.number), Parameter("start_nonce", check.optional_number)),

@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One client's session. `path`: of the repository opened last. `client_version`: as the client told it. Or ""."""
+    """One client's session. `path`: of the repository opened last. `client_version`: as the client told it. Or "".
+
+    `first_nonce`: where its first reservation of nonces in that repository began, None before there was one.
+    """
 
     def __init__(self, services: Services) -> None:
         self.services = services
         self.repository: Repository | None = None
         self.path = ""
         self.client_version = ""
+        self.first_nonce: int | None = None
 
     def opened(self) -> Repository:
         """Return the open repository. Raises NoRepositoryOpen."""

@@ -383,6 +383,34 @@ def test_a_reservation_of_nonces_that_no_client_makes_takes_the_right_to_the_key
     assert client.host.repository.nonce == (next_unreserved if usual else start)
 
 
+def test_who_may_not_put_reserves_nothing_and_is_not_refused() -> None:
+    client = Client(Host(Denying(Verb.PUT)), opened=True)
+    assert client.calls("commit_nonce_reservation", next_unreserved=1 << 28, start_nonce=None) is None
+    assert client.host.repository.journal == []
+
+
+def test_a_session_cannot_use_the_nonces_up_by_many_reservations() -> None:
+    client = Client(Host(Denying(Verb.KEY_WRITE)), opened=True)
+    half = 1 << 39
+    assert client.calls("commit_nonce_reservation", next_unreserved=half, start_nonce=None) is None
+    assert client.calls("commit_nonce_reservation", next_unreserved=2 * half, start_nonce=half) is None
+    refused = client.calls("commit_nonce_reservation", next_unreserved=2 * half + 1, start_nonce=2 * half)
+    assert refused == ("Error", ["key-write is not for you"])
+
+
+def test_where_a_first_reservation_begins_is_not_the_clients_word() -> None:
+    client = Client(Host(Denying(Verb.KEY_WRITE)), opened=True)
+    client.host.repository.commit_nonce_reservation = mismatch
+    client.calls("commit_nonce_reservation", next_unreserved=(1 << 60) + 1, start_nonce=1 << 60)
+    del client.host.repository.commit_nonce_reservation
+    refused = client.calls("commit_nonce_reservation", next_unreserved=1 << 41, start_nonce=None)
+    assert refused == ("Error", ["key-write is not for you"])
+
+
+def mismatch(*_: object) -> None:
+    raise errors.NonceMismatch("another one")
+
+
 def test_break_lock_is_passed_on(client: Client) -> None:
     assert client.calls("break_lock") is None
     assert client.host.repository.journal == [("break_lock",)]
@@ -407,6 +435,7 @@ def test_break_lock_is_passed_on(client: Client) -> None:
         ("save_key", {"keydata": b"k"}, Verb.KEY_WRITE, None),
         ("load_key", {}, Verb.KEY_READ, None),
         ("break_lock", {}, Verb.BREAK_LOCK, None),
+        ("get_free_nonce", {}, Verb.KEY_READ, None),
     ],
 )
 def test_the_policy_is_asked_before_anything_happens(
@@ -424,7 +453,7 @@ def test_the_policy_is_asked_before_anything_happens(
     assert client.host.reporter.of(CallRefused) == [CallRefused(method, reason)]
 
 
-@pytest.mark.parametrize("method", ["rollback", "get_free_nonce", "commit_nonce_reservation", "negotiate", "open"])
+@pytest.mark.parametrize("method", ["rollback", "negotiate", "open"])
 def test_what_every_session_needs_takes_no_right(method: str) -> None:
     client = Client(Host(Denying(*Verb)), opened=True)
     arguments = NEEDS_A_REPOSITORY.get(method, {"client_data": 2, "path": ALLOWED_PATH})
