@@ -182,7 +182,7 @@ class _Compaction:
         self._reporter.report(DamagedSegmentKept(segment))
         hints = self._state.hints
         for object_id in done.ids():
-            hints.shadow_index.setdefault(object_id, []).append(segment)
+            hints.shadow_index.add(object_id, segment)
         self._state.free(segment, done.copied_size)
         hints.storage_quota_use += done.size
 
@@ -206,7 +206,7 @@ class _Compaction:
             self._make_room(object_id)
             self._state.delete_logged(self._log.delete(object_id))
         elif not shadows:
-            del shadow_index[object_id]
+            shadow_index.forget(object_id)
 
     def _make_room(self, object_id: bytes) -> None:
         """Before a new segment begins, what was moved so far is committed and its old segments go (section 16.4)."""

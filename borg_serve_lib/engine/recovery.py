@@ -55,12 +55,8 @@ def _forget_missing_segments(log: SegmentLog, state: TransactionState) -> None:
         if freeable != COMMIT_SIZE:
             hints.storage_quota_use = max(0, hints.storage_quota_use - freeable)
         state.forget_segment(segment)
-    for object_id, shadows in list(hints.shadow_index.items()):
-        kept = [segment for segment in shadows if segment not in missing]
-        if kept:
-            hints.shadow_index[object_id] = kept
-        else:
-            del hints.shadow_index[object_id]
+    hints.shadow_index.forget_segments(missing.__contains__)
+    hints.shadow_index.forget_unshadowed()
 
 
 def apply_segment(

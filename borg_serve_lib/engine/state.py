@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..format.entry import COMMIT_SIZE, DELETE_SIZE, PUT_HEADER_SIZE
 from ..format.hints import Hints
+from ..format.shadows import ShadowIndex
 
 
 class TransactionState:
@@ -24,7 +25,7 @@ class TransactionState:
     @classmethod
     def empty(cls) -> TransactionState:
         """Return the state of a repository without segments."""
-        return cls(Hints(segments={}, compact={}, storage_quota_use=0, shadow_index={}))
+        return cls(Hints(segments={}, compact={}, storage_quota_use=0, shadow_index=ShadowIndex()))
 
     @property
     def shrinks(self) -> bool:
@@ -57,7 +58,7 @@ class TransactionState:
 
     def put_superseded(self, object_id: bytes, segment: int, size: int) -> None:
         """The PUT of `object_id` in `segment`, an entry of `size` bytes, is no longer current."""
-        self.hints.shadow_index.setdefault(object_id, []).append(segment)
+        self.hints.shadow_index.add(object_id, segment)
         self.put_left(segment)
         self.free(segment, size)
         self.shadowed += 1
@@ -79,9 +80,7 @@ class TransactionState:
 
     def unshadow(self, object_id: bytes, segment: int) -> None:
         """One superseded PUT of `object_id` in `segment` is about to vanish."""
-        shadows = self.hints.shadow_index.get(object_id)
-        if shadows and segment in shadows:
-            shadows.remove(segment)
+        self.hints.shadow_index.discard(object_id, segment)
 
     def forget_segment(self, segment: int) -> int:
         """`segment` is gone; return how many current PUTs were still counted in it."""

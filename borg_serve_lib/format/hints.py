@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import FileIntegrityError
 from ..limits import ID_SIZE, MAX_SEGMENT_NUMBER
+from .shadows import ShadowIndex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ class Hints:
     """What is known of the segments; steers compaction and the quota, is never exact.
 
     `segments`: segment -> number of current PUTs in it. `compact`: segment -> freeable bytes. `storage_quota_use`:
-    bytes. `shadow_index`: object id -> segments that hold superseded PUTs of it. `unsized`: segments that hints of
+    bytes. `shadow_index`: see ShadowIndex. `unsized`: segments that hints of
     version 1 list as compactable without saying by how much; `compact` lacks them.
     """
 
@@ -30,7 +31,7 @@ class Hints:
         segments: dict[int, int],
         compact: dict[int, int],
         storage_quota_use: int,
-        shadow_index: dict[bytes, list[int]],
+        shadow_index: ShadowIndex,
         unsized: tuple[int, ...] = (),
     ) -> None:
         self.segments = segments
@@ -49,9 +50,7 @@ class Hints:
 
     def without_later_segments(self, transaction: int) -> None:
         """Drop the segments after `transaction` from the shadow index."""
-        for segments in self.shadow_index.values():
-            if segments and max(segments) > transaction:
-                segments[:] = [segment for segment in segments if segment <= transaction]
+        self.shadow_index.forget_segments(transaction.__lt__)
 
 
 def encode(hints: Hints) -> bytes:
@@ -63,7 +62,7 @@ def encode(hints: Hints) -> bytes:
         "segments": hints.segments,
         "compact": hints.compact,
         "storage_quota_use": hints.storage_quota_use,
-        "shadow_index": hints.shadow_index,
+        "shadow_index": hints.shadow_index.entries,
     }
     packed: bytes = msgpack.packb(content, use_bin_type=False)
     return packed
@@ -73,8 +72,13 @@ def decode(data: bytes) -> Hints:
     """Return the hints in a file of version 1 or 2. Raises FileIntegrityError."""
     import msgpack
 
+    known: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # lists with the same items become one tuple
+
+    def shared(items: list[Any]) -> tuple[Any, ...]:
+        return known.setdefault(values := tuple(items), values)
+
     try:
-        content = msgpack.unpackb(data, raw=True, strict_map_key=False)
+        content = msgpack.unpackb(data, raw=True, strict_map_key=False, list_hook=shared)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise FileIntegrityError(f"the hints are no msgpack ({type(error).__name__})") from None
     if not isinstance(content, dict):
@@ -87,9 +91,9 @@ def decode(data: bytes) -> Hints:
     segments = _counts(content, b"segments")
     if version == 1:
         listed = content.get(b"compact")
-        if not isinstance(listed, list):
+        if not isinstance(listed, tuple):
             _fail("have no list of segments to compact")
-        return Hints(segments, {}, 0, {}, tuple(_segment(segment) for segment in listed))
+        return Hints(segments, {}, 0, ShadowIndex(), tuple(_segment(segment) for segment in listed))
     quota_use = content.get(b"storage_quota_use", 0)
     if not _is_count(quota_use):
         _fail("have a storage quota use that is no number")
@@ -107,15 +111,16 @@ def _counts(content: dict[Any, Any], name: bytes) -> dict[int, int]:
     return counts
 
 
-def _shadows(shadow_index: object) -> dict[bytes, list[int]]:
+def _shadows(shadow_index: object) -> ShadowIndex:
     if not isinstance(shadow_index, dict):
         _fail("have a shadow index that is no map")
     for object_id, segments in shadow_index.items():
-        if not isinstance(object_id, bytes) or len(object_id) != ID_SIZE or not isinstance(segments, list):
+        if not isinstance(object_id, bytes) or len(object_id) != ID_SIZE or not isinstance(segments, tuple):
             _fail("have a shadow index with an id or a list that is none")
+    for segments in set(shadow_index.values()):
         for segment in segments:
             _segment(segment)
-    return shadow_index
+    return ShadowIndex(shadow_index)
 
 
 def _segment(value: object) -> int:

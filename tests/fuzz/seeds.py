@@ -7,6 +7,7 @@ import msgpack
 from borg_serve_lib.format import config, hints, integrity
 from borg_serve_lib.format.entry import COMMIT_ENTRY, delete_entry, put_header
 from borg_serve_lib.format.hashindex import IndexTable
+from borg_serve_lib.format.shadows import ShadowIndex
 from borg_serve_lib.locking.identity import Holder
 from borg_serve_lib.locking.roster import Roster, render_roster
 
@@ -29,7 +30,9 @@ def _index() -> bytes:
     return bytes(table.view)
 
 
-HINTS = hints.encode(hints.Hints(segments={0: 1, 1: 0}, compact={1: 41}, storage_quota_use=50, shadow_index={TWO: [0]}))
+HINTS = hints.encode(
+    hints.Hints(segments={0: 1, 1: 0}, compact={1: 41}, storage_quota_use=50, shadow_index=ShadowIndex({TWO: (0,)}))
+)
 
 SEEDS: dict[str, list[bytes]] = {
     "frames": [
