@@ -34,7 +34,8 @@ from borg_serve_lib.sinks.keeper import start_keeper
 path, what = sys.argv[1:]
 def sinks():
     if what == "hangs with a hook":
-        return [AuditLog(path), Hook(f"sleep 0.5; grep SigIgn /proc/self/status > '{path}.signals'; cat >> '{path}.hook'")]
+        signals = f"grep SigIgn /proc/self/status > '{path}.signals'"
+        return [AuditLog(path), Hook(f"sleep 0.5; {signals}; cat >> '{path}.hook'")]
     return [AuditLog(path)]
 try:
     relay = start_keeper(sinks).for_peer(Peer("0a1b"))
