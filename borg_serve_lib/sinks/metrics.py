@@ -44,7 +44,7 @@ COUNTERS: Final = {
     "borg_serve_sessions": "Sessions that have ended.",
     "borg_serve_received_bytes": "Bytes received from clients.",
     "borg_serve_sent_bytes": "Bytes sent to clients.",
-    "borg_serve_denied": "Calls and paths refused.",
+    "borg_serve_denied": "Commands, paths and calls refused.",
     "borg_serve_damage": "Findings of damage.",
 }
 _DAMAGE: Final = ("check-failed", "index-damaged", "hints-damaged", "commit-damaged", "transactions-lost")
@@ -63,12 +63,7 @@ class Metrics(Sink):
         written to, or the package prometheus_client is missing.
         """
         super().__init__(**clock)
-        try:
-            import prometheus_client  # noqa: F401 - loaded when it is needed
-        except ImportError:
-            raise UsageError(f"metrics need the package prometheus_client; {_CURE}") from None
-        if not os.path.isdir(directory) or not os.access(directory, os.W_OK | os.X_OK):
-            raise UsageError(f"the metrics directory {directory!r} is no directory that can be written to")
+        demand_usable(directory)
         self._directory = directory
         self._complain = complain
         self._repositories: dict[str, str] = {}
@@ -164,7 +159,18 @@ _TAKERS: Final[dict[str, Callable[[Metrics, str, Record], None]]] = {
     "session-closed": Metrics._take_end,
     "path-refused": Metrics._take_refusal,
     "call-refused": Metrics._take_refusal,
+    "command-refused": Metrics._take_refusal,
 }
+
+
+def demand_usable(directory: str) -> None:
+    """Raise UsageError if figures cannot be kept in `directory`, with the cure where there is one."""
+    try:
+        import prometheus_client  # noqa: F401 - loaded when it is needed
+    except ImportError:
+        raise UsageError(f"metrics need the package prometheus_client; {_CURE}") from None
+    if not os.path.isdir(directory) or not os.access(directory, os.W_OK | os.X_OK):
+        raise UsageError(f"the metrics directory {directory!r} is no directory that can be written to")
 
 
 def file_name(repository: str) -> str:
