@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from borg_serve_lib import Event, Reporter
-from borg_serve_lib.events.maintenance import CheckFailed, CompactionFinished, Progress, ProgressFinished
+from borg_serve_lib.events.maintenance import (
+    CheckFinishedWithErrors,
+    CompactedSegmentMissing,
+    DamagedSegmentKept,
+    Progress,
+    ProgressFinished,
+    ReferenceCountWrong,
+    TransactionsLost,
+)
 from borg_serve_lib.reporting import Level
+
+_FOR_A_PERSON = (DamagedSegmentKept, CompactedSegmentMissing, ReferenceCountWrong, TransactionsLost)
+"""Warnings that nothing mends by itself."""
+_ANOTHERS_AFFAIR = "borg.locking"
+"""The topic of what is told of the locks of others: a dead one that was removed says nothing of the repository."""
 
 
 class Console(Reporter):
-    """Shows progress and findings on stderr, and remembers the findings."""
+    """Shows progress, findings and notes on stderr, and remembers the latter two.
+
+    `findings`: what is wrong and stays so until somebody does something. `notes`: what was out of order and is mended
+    by whoever opens the repository, such as an index that was made anew; a person may want to know why it happened.
+    """
 
     def __init__(self, *, quiet: bool) -> None:
         self.findings: list[str] = []
-        self.freed = 0
+        self.notes: list[str] = []
         self._quiet = quiet
         self._bar: Any = None
 
@@ -24,12 +42,22 @@ class Console(Reporter):
             self._advance(event)
         elif isinstance(event, ProgressFinished):
             self._close_bar()
-        elif isinstance(event, CompactionFinished):
-            self.freed = event.freed
         elif event.level >= Level.WARNING and not event.host_only:
-            if isinstance(event, CheckFailed):
-                self.findings.append(event.message())
+            self._remember(event)
             self._say(event.message())
+
+    def note(self, notes: Iterable[str]) -> None:
+        """Show and remember what else was found to be out of order."""
+        for note in notes:
+            self.notes.append(note)
+            self._say(note)
+
+    def _remember(self, event: Event) -> None:
+        if event.level >= Level.ERROR or isinstance(event, _FOR_A_PERSON):
+            if not isinstance(event, CheckFinishedWithErrors):  # it says only that there were some
+                self.findings.append(event.message())
+        elif event.topic != _ANOTHERS_AFFAIR:
+            self.notes.append(event.message())
 
     def _advance(self, step: Progress) -> None:
         if self._quiet or not sys.stderr.isatty():

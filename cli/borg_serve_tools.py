@@ -17,11 +17,15 @@ from borg_serve_lib import (
     FileLockManager,
     FilesystemProvider,
     OpenRequest,
+    Reporter,
     Repository,
     UsageError,
     open_repository,
 )
+from borg_serve_lib.engine.summary import summarise
+from borg_serve_lib.errors import IntegrityError
 from borg_serve_lib.limits import MANIFEST_ID
+from borg_serve_lib.storage.readonly import ReadOnlyProvider
 from borg_serve_lib.units import format_size
 
 FINE, FINDINGS, FAILED, INTERRUPTED = 0, 1, 2, 130
@@ -156,13 +160,22 @@ def _check(path: str, options: argparse.Namespace, console: Console) -> tuple[in
     repository = _open(path, options, console)
     try:
         sound = repository.check(repair=options.repair, max_duration=options.max_duration)
+        if not console.findings and not options.repair:
+            # Hints say nothing of data, and a check has no need of them: but somebody should know.
+            storages = ReadOnlyProvider(FilesystemProvider())
+            console.note(summarise(path, storages=storages, reporter=Reporter()).notes)
     finally:
         repository.close()
-    outcome = "no problems found" if not console.findings else "repaired" if sound else "errors found"
-    told: dict[str, object] = {"path": path, "outcome": outcome}
-    if options.json:
-        told["findings"] = console.findings
-    return FINDINGS if console.findings else FINE, told
+    outcome = "no problems found" if not console.notes else "sound, with notes"
+    if console.findings:
+        outcome = "repaired" if options.repair and sound else "errors found"
+    return _told(console, options, {"path": path, "outcome": outcome})
+
+
+def _told(console: Console, options: argparse.Namespace, told: dict[str, object]) -> tuple[int, dict[str, object]]:
+    """Return the exit status, and `told` with what a program is to know besides: a person has seen it on stderr."""
+    found = {"findings": console.findings, "notes": console.notes}
+    return FINDINGS if any(found.values()) else FINE, told | found if options.json else told
 
 
 def _compact(path: str, options: argparse.Namespace, console: Console) -> tuple[int, dict[str, object]]:
@@ -173,14 +186,19 @@ def _compact(path: str, options: argparse.Namespace, console: Console) -> tuple[
         if not repository.contains(MANIFEST_ID):
             raise UsageError(f"{path} has no manifest: it was never used, or needs borg check --repair")
         before = _bytes_on_disk(path)
-        # As clients do: a transaction that changes nothing, to be compacted with.
-        repository.put(MANIFEST_ID, bytes(repository.get(MANIFEST_ID)))
-        repository.commit(compact=True, threshold=options.threshold / 100, cleanup_commits=options.cleanup_commits)
+        threshold, cleanup_commits = options.threshold / 100, options.cleanup_commits
+        if repository.has_to_compact(threshold, cleanup_commits):
+            # As clients do: a transaction that changes nothing, to be compacted with.
+            repository.put(MANIFEST_ID, bytes(repository.get(MANIFEST_ID)))
+            repository.commit(compact=True, threshold=threshold, cleanup_commits=cleanup_commits)
+    except IntegrityError:
+        if not console.findings:  # else it is a segment that was left as it is, and told of
+            raise
     finally:
         repository.close()
-    freed = before - _bytes_on_disk(path)
-    told: dict[str, object] = {"path": path, "freed": freed if options.json else format_size(freed)}
-    return FINE, told
+    # Index and hints are no part of it; what was copied for the sake of a damaged segment may outweigh what went.
+    freed = max(0, before - _bytes_on_disk(path))
+    return _told(console, options, {"path": path, "freed": freed if options.json else format_size(freed)})
 
 
 def _bytes_on_disk(path: str) -> int:

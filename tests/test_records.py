@@ -97,11 +97,11 @@ def test_a_record_that_cannot_be_kept_stops_no_session_and_is_not_told_to_the_cl
 def test_each_record_that_cannot_be_kept_is_complained_of_and_the_others_are_made(tmp_path: Path) -> None:
     options = ServeOptions(audit_log=str(tmp_path), metrics_dir=str(tmp_path / "missing"), on_event=("true", "false"))
     complaints: list[str] = []
+    missing = tmp_path / "missing"
     assert len(chosen_sinks(options, complain=complaints.append)) == 2
     assert complaints == [
         f"the audit log '{tmp_path}' cannot be written: Is a directory; sessions are served without it",
-        f"the metrics directory '{tmp_path}/missing' is no directory that can be written to; "
-        "sessions are served without it",
+        f"the metrics directory '{missing}' is no directory that can be written to; sessions are served without it",
     ]
 
 
@@ -139,7 +139,7 @@ def test_a_refused_command_is_told_to_a_reporter_of_ones_own_and_raised(
     events: list[tuple[Peer, Event]] = []
 
     class Told(Reporter):
-        def __init__(self, peer: Peer = Peer()) -> None:
+        def __init__(self, peer: Peer) -> None:
             self._peer = peer
 
         def report(self, event: Event) -> None:
@@ -154,7 +154,7 @@ def test_a_refused_command_is_told_to_a_reporter_of_ones_own_and_raised(
             original_command="rm -rf /",
             homes=HOMES,
             user="borg",
-            reporter=Told(),
+            reporter=Told(Peer()),
         )
     ((peer, event),) = events
     assert isinstance(event, CommandRefused)

@@ -91,7 +91,11 @@ def explain(
     could not keep, a sentence each; clients are served even so.
     """
     options, command = question.options, question.original_command
-    rules = [*_rules(options, policy), *(("", f"not kept: {why}") for why in unrecorded), ("confinement", _confinement(options.confine, kept, unconfined))]
+    rules = [
+        *_rules(options, policy),
+        *(("", f"not kept: {why}") for why in unrecorded),
+        ("confinement", _confinement(options.confine, kept, unconfined)),
+    ]
     verdicts = [] if command is None else [("command", command, *_judge_command(options, command))]
     verdicts += [("path", path, *_judge_path(path, policy, resolve)) for path in question.paths]
     starts = not (unconfined and options.confine == "require")

@@ -32,7 +32,7 @@ class AuditLog(Sink):
 
     A file that was moved away or removed is opened anew. What cannot be written (a full disk, a missing directory) is
     dropped and counted; the first time, and when it works again, that is told to syslog and to the log itself. Of a
-    record that the disk had room for only in part nothing stays; one that was cut off by a crash gets a line of its own.
+    record that the disk had room for only in part nothing stays; what a crash has cut off gets a line of its own.
     """
 
     def __init__(self, path: str, *, complain: Callable[[str], None] = tell_host, **clock: Callable[[], float]) -> None:

@@ -42,7 +42,7 @@ def _makers(options: ServeOptions) -> Iterator[Callable[[], Sink]]:
     if options.on_event:
         from .hook import Hook
 
-        yield from (lambda command=command: Hook(command) for command in options.on_event)  # type: ignore[misc]
+        yield from (lambda command=command: Hook(command) for command in options.on_event)
 
 
 def unusable_records(options: ServeOptions) -> list[str]:

@@ -121,11 +121,32 @@ def test_info_works_where_nothing_may_be_written(repository: Path) -> None:
             place.chmod(place.stat().st_mode | 0o200)
 
 
+@pytest.mark.parametrize(
+    ("name", "objects", "hints"),
+    [("missing-all-three", False, False), ("empty-index", False, False), ("missing-hints", True, False)],
+)
+def test_info_of_missing_caches_says_unknown_and_not_nothing(
+    name: str, objects: bool, hints: bool, tmp_path: Path
+) -> None:
+    told = asked("info", unpack(name, tmp_path), code=1)
+    for field, known in (("objects", objects), ("used_bytes", hints), ("freeable_bytes", hints)):
+        assert (told[field] is not None) is known, field
+    assert told["notes"]
+
+
+def test_info_tells_the_transaction_that_a_server_would_prove(tmp_path: Path) -> None:
+    told = asked("info", unpack("damaged-last-commit", tmp_path), code=1)
+    assert (told["transaction"], told["objects"]) == (17, 10)
+    assert len(told["notes"]) == 1
+    assert "COMMIT of transaction 17 is damaged" in told["notes"][0]
+
+
 # --- check
 
 
 def test_check_of_a_sound_repository(repository: Path) -> None:
-    assert asked("check", repository) == {"path": str(repository), "outcome": "no problems found", "findings": []}
+    told = asked("check", repository)
+    assert told == {"path": str(repository), "outcome": "no problems found", "findings": [], "notes": []}
     assert "no problems found" in run("check", repository).stdout
     assert not list(repository.glob("lock*"))
 
@@ -139,6 +160,25 @@ def test_check_finds_damage_and_repairs_it(tmp_path: Path) -> None:
     assert told["findings"][0] in done.stderr
     assert asked("check", "--repair", path, code=1)["outcome"] == "repaired"
     assert asked("check", path)["outcome"] == "no problems found"
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("corrupt-index", "Repository index missing or corrupted"),
+        ("missing-all-three", "Replaying segments"),
+        ("empty-index", "Replaying segments"),
+        ("missing-hints", "hints.17"),
+        ("corrupt-hints", "hints.17"),
+    ],
+)
+def test_caches_that_were_lost_are_noted_although_they_are_made_anew(name: str, note: str, tmp_path: Path) -> None:
+    told = asked("check", unpack(name, tmp_path / "1"), code=1)
+    assert (told["outcome"], told["findings"]) == ("sound, with notes", [])
+    assert note in " ".join(told["notes"])
+    done = run("check", unpack(name, tmp_path / "2"), code=1)
+    assert "sound, with notes" in done.stdout
+    assert note in done.stderr
 
 
 def test_a_check_may_be_done_in_parts(repository: Path) -> None:
@@ -204,6 +244,39 @@ def test_compact_frees_what_was_replaced(repository: Path, clients: dict[str, Pa
         env={"PATH": os.environ["PATH"], "HOME": str(repository.parent), "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes"},
     )
     assert checked.returncode == 0, checked.stderr
+
+
+def test_where_nothing_can_be_freed_nothing_is_written(repository: Path) -> None:
+    asked("compact", repository)
+    before = files(repository)
+    assert asked("compact", repository) == {"path": str(repository), "freed": 0, "findings": [], "notes": []}
+    assert files(repository) == before
+
+
+def test_a_segment_that_is_too_damaged_to_compact_is_a_finding_and_the_rest_is_done(repository: Path) -> None:
+    with_it = open_repository(
+        str(repository),
+        OpenRequest(exclusive=True),
+        storages=FilesystemProvider(),
+        locks=FileLockManager.of_this_machine(),
+    )
+    with_it.put(b"\x03" * 32, bytes(50_000))
+    with_it.commit(compact=False)
+    with_it.delete(b"\x03" * 32)
+    with_it.commit(compact=False)
+    with_it.close()
+    largest = max(repository.glob("data/*/*"), key=lambda file: file.stat().st_size)
+    damaged = bytearray(largest.read_bytes())
+    damaged[60_000] ^= 1
+    largest.write_bytes(damaged)
+    told = asked("compact", repository, code=1)
+    assert told["freed"] > 40_000
+    assert told["findings"] == [
+        f"segment {largest.name} is damaged and cannot be compacted; please run borg check --repair"
+    ]
+    done = run("compact", repository, code=1)
+    assert "is damaged and cannot be compacted" in done.stderr
+    assert re.search(r"^freed: +0 B$", done.stdout, re.MULTILINE)  # and not less than nothing
 
 
 def test_what_is_append_only_is_not_compacted(tmp_path: Path) -> None:
