@@ -143,8 +143,11 @@ def _with_records(options: ServeOptions, reporter: Reporter | None) -> Reporter 
     from .sinks.hostlog import tell_host
     from .sinks.keeper import start_keeper
 
+    def complain(why: str) -> None:
+        tell_host(f"{why}; the session is served without it")
+
     try:
-        relay = start_keeper(lambda: chosen_sinks(options, complain=tell_host))
+        relay = start_keeper(lambda: chosen_sinks(options, complain=complain))
     except (OSError, UsageError) as error:
         tell_host(f"no records are kept of this session: {error}")
         return reporter

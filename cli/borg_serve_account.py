@@ -42,6 +42,14 @@ def become_owner(path: str) -> None:
             )
 
 
+def account_name() -> str:
+    """Return what the account of this process is called, "" if it has no name."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""
+
+
 def _account(uid: int, gid: int) -> tuple[str, list[int]]:
     """Return what an account is called, and its groups, `gid` among them."""
     try:

@@ -7,9 +7,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
-from borg_serve_account import become_owner
+from borg_serve_account import account_name, become_owner
 from borg_serve_console import Console, print_lines, printable
 
 from borg_serve_lib import (
@@ -19,18 +20,25 @@ from borg_serve_lib import (
     OpenRequest,
     Reporter,
     Repository,
+    ServeOptions,
     UsageError,
     open_repository,
 )
 from borg_serve_lib.engine.summary import summarise
 from borg_serve_lib.errors import IntegrityError
+from borg_serve_lib.events.session import RepositoryOpened
 from borg_serve_lib.limits import MANIFEST_ID
+from borg_serve_lib.policy.option_table import OPTIONS, Kind
+from borg_serve_lib.reporting import FanOut, Peer
+from borg_serve_lib.sinks.chosen import chosen_sinks
 from borg_serve_lib.storage.readonly import ReadOnlyProvider
 from borg_serve_lib.units import format_size
 
 FINE, FINDINGS, FAILED, INTERRUPTED = 0, 1, 2, 130
 _UMASK = 0o077
 """That of the server (spec: serve-command.md section 2.4)."""
+RECORDS = tuple(option for option in OPTIONS if option.field in ("audit_log", "metrics_dir", "syslog"))
+"""Those of the server's options that a tool has, too."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,6 +50,11 @@ def parser() -> argparse.ArgumentParser:
     locked.add_argument(
         "--lock-wait", metavar="SECONDS", type=_seconds, default=1, help="wait for a lock that long (default: 1)"
     )
+    for option in RECORDS:
+        if option.kind is Kind.FLAG:
+            locked.add_argument(option.names[0], action="store_true", help=option.description)
+        else:
+            locked.add_argument(option.names[0], metavar=option.metavar, help=option.description)
     top = argparse.ArgumentParser(
         prog="borg-serve repo",
         description="Look at, check and compact repositories on this host. No key is needed, nor native borg.",
@@ -139,14 +152,26 @@ def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - the signat
     raise KeyboardInterrupt
 
 
-def _open(path: str, options: argparse.Namespace, console: Console) -> Repository:
-    return open_repository(
-        path,
-        OpenRequest(exclusive=True, lock_wait=options.lock_wait),
-        storages=FilesystemProvider(),
-        locks=FileLockManager.of_this_machine(),
-        reporter=console,
-    )
+@contextmanager
+def _opened(path: str, options: argparse.Namespace, console: Console) -> Iterator[Repository]:
+    """Open the repository, with all that happens told to `console` and to the records that `options` ask for."""
+    with ExitStack() as stack:
+        reporter = FanOut([console, *_records(options, console, stack)])
+        request = OpenRequest(exclusive=True, lock_wait=options.lock_wait)
+        locks = FileLockManager.of_this_machine()
+        repository = open_repository(path, request, storages=FilesystemProvider(), locks=locks, reporter=reporter)
+        stack.callback(repository.close)
+        reporter.report(RepositoryOpened(path, "exclusive"))
+        yield repository
+
+
+def _records(options: argparse.Namespace, console: Console, stack: ExitStack) -> Iterator[Reporter]:
+    """Yield what makes the records, as of a session of this account; `stack` closes it."""
+    wanted = ServeOptions(**{option.field: getattr(options, option.field) for option in RECORDS if option.field})
+    peer = Peer(os.urandom(6).hex(), account_name(), client=f"borg-serve repo {options.what}")
+    for sink in chosen_sinks(wanted, complain=lambda why: console.note([why])):
+        stack.callback(sink.close)
+        yield sink.for_peer(peer)
 
 
 def _info(path: str, options: argparse.Namespace, console: Console) -> tuple[int, dict[str, object]]:
@@ -157,15 +182,12 @@ def _info(path: str, options: argparse.Namespace, console: Console) -> tuple[int
 
 
 def _check(path: str, options: argparse.Namespace, console: Console) -> tuple[int, dict[str, object]]:
-    repository = _open(path, options, console)
-    try:
+    with _opened(path, options, console) as repository:
         sound = repository.check(repair=options.repair, max_duration=options.max_duration)
         if not console.findings and not options.repair:
             # Hints say nothing of data, and a check has no need of them: but somebody should know.
             storages = ReadOnlyProvider(FilesystemProvider())
             console.note(summarise(path, storages=storages, reporter=Reporter()).notes)
-    finally:
-        repository.close()
     outcome = "no problems found" if not console.notes else "sound, with notes"
     if console.findings:
         outcome = "repaired" if options.repair and sound else "errors found"
@@ -179,26 +201,27 @@ def _told(console: Console, options: argparse.Namespace, told: dict[str, object]
 
 
 def _compact(path: str, options: argparse.Namespace, console: Console) -> tuple[int, dict[str, object]]:
-    repository = _open(path, options, console)
-    try:
+    with _opened(path, options, console) as repository:
         if repository.append_only:
             raise UsageError(f"{path} is append-only: nothing may be freed there")
         if not repository.contains(MANIFEST_ID):
             raise UsageError(f"{path} has no manifest: it was never used, or needs borg check --repair")
         before = _bytes_on_disk(path)
-        threshold, cleanup_commits = options.threshold / 100, options.cleanup_commits
-        if repository.has_to_compact(threshold, cleanup_commits):
-            # As clients do: a transaction that changes nothing, to be compacted with.
-            repository.put(MANIFEST_ID, bytes(repository.get(MANIFEST_ID)))
-            repository.commit(compact=True, threshold=threshold, cleanup_commits=cleanup_commits)
-    except IntegrityError:
-        if not console.findings:  # else it is a segment that was left as it is, and told of
-            raise
-    finally:
-        repository.close()
+        try:
+            _compact_opened(repository, options.threshold / 100, cleanup_commits=options.cleanup_commits)
+        except IntegrityError:
+            if not console.findings:  # else it is a segment that was left as it is, and told of
+                raise
     # Index and hints are no part of it; what was copied for the sake of a damaged segment may outweigh what went.
     freed = max(0, before - _bytes_on_disk(path))
     return _told(console, options, {"path": path, "freed": freed if options.json else format_size(freed)})
+
+
+def _compact_opened(repository: Repository, threshold: float, *, cleanup_commits: bool) -> None:
+    if repository.has_to_compact(threshold, cleanup_commits):
+        # As clients do: a transaction that changes nothing, to be compacted with.
+        repository.put(MANIFEST_ID, bytes(repository.get(MANIFEST_ID)))
+        repository.commit(compact=True, threshold=threshold, cleanup_commits=cleanup_commits)
 
 
 def _bytes_on_disk(path: str) -> int:

@@ -100,8 +100,8 @@ def test_each_record_that_cannot_be_kept_is_complained_of_and_the_others_are_mad
     missing = tmp_path / "missing"
     assert len(chosen_sinks(options, complain=complaints.append)) == 2
     assert complaints == [
-        f"the audit log '{tmp_path}' cannot be written: Is a directory; sessions are served without it",
-        f"the metrics directory '{missing}' is no directory that can be written to; sessions are served without it",
+        f"the audit log '{tmp_path}' cannot be written: Is a directory",
+        f"the metrics directory '{missing}' is no directory that can be written to",
     ]
 
 

@@ -22,7 +22,7 @@ def chosen_sinks(options: ServeOptions, *, complain: Callable[[str], None]) -> l
         try:
             sinks.append(make())
         except UsageError as error:
-            complain(f"{error.detail}; sessions are served without it")
+            complain(error.detail)
     return sinks
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Figures: TypeAlias = dict[tuple[str, Labels], float]
 
 GAUGES: Final = {
-    "borg_serve_last_commit_timestamp_seconds": "When something was committed last.",
+    "borg_serve_last_commit_timestamp_seconds": "When objects were added or deleted last.",
     "borg_serve_objects": "Objects after the last commit.",
     "borg_serve_used_bytes": "What counted for the quota after the last commit.",
     "borg_serve_quota_bytes": "The storage quota, 0 for none.",
@@ -97,7 +97,9 @@ class Metrics(Sink):
     # --- what is counted
 
     def _take_commit(self, repository: str, record: Record) -> None:
-        self._set(repository, "borg_serve_last_commit_timestamp_seconds", int(self._now()))
+        if record["added"] or record["deleted"]:
+            # Compaction commits, too: it must not look like a backup.
+            self._set(repository, "borg_serve_last_commit_timestamp_seconds", int(self._now()))
         self._set(repository, "borg_serve_objects", record["objects"])
         self._set(repository, "borg_serve_used_bytes", record["bytes_used"])
         self._set(repository, "borg_serve_quota_bytes", record["quota"])

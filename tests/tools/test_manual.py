@@ -62,7 +62,16 @@ def completed(*line: str) -> list[str]:
         (("borg-serve", "repo", "com"), ["compact"]),
         (
             ("borg-serve", "repo", "compact", "--"),
-            ["--help", "--json", "--lock-wait", "--threshold", "--cleanup-commits"],
+            [
+                "--help",
+                "--json",
+                "--lock-wait",
+                "--audit-log",
+                "--syslog",
+                "--metrics-dir",
+                "--threshold",
+                "--cleanup-commits",
+            ],
         ),
         (("borg-serve", "manual", "fi"), ["fish"]),
         (("borg-serve", "--no-such"), []),

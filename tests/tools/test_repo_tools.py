@@ -21,6 +21,7 @@ import pytest
 from borg_serve_lib import FileLockManager, FilesystemProvider, OpenRequest, open_repository
 from borg_serve_lib.engine.opening import HostRules
 from borg_serve_lib.limits import MANIFEST_ID
+from borg_serve_lib.sinks.metrics import file_name
 from tests.vectors_support import expected, unpack
 
 TOOL = [sys.executable, "-m", "borg_serve_cli", "repo"]
@@ -226,6 +227,30 @@ def test_an_interrupted_check_gives_the_lock_back(number: signal.Signals, reposi
         said = checking.communicate(timeout=20)[1]
     assert (checking.returncode, said) == (130, "borg-serve: interrupted; the lock was given back\n")
     assert not list(repository.glob("lock*"))
+
+
+@pytest.mark.parametrize("tool", ["check", "compact"])
+def test_what_a_tool_does_is_recorded_as_what_a_server_does(tool: str, tmp_path: Path) -> None:
+    path = unpack("corrupt-segment-crc", tmp_path)
+    records = ["--audit-log", tmp_path / "log", "--metrics-dir", tmp_path]
+    assert asked(tool, *records, path, code=int(tool == "check"))["notes"] == []
+    told = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert {(record["client"], bool(record["session"])) for record in told} == {(f"borg-serve repo {tool}", True)}
+    events = [record["event"] for record in told]
+    assert events[0] == "repository-opened"
+    figures = (tmp_path / file_name(str(path))).read_text()
+    if tool == "check":
+        assert events[-1] == "check-finished-with-errors"
+        assert f'borg_serve_last_check_sound{{repository="{path}"}} 0.0' in figures
+    else:
+        assert {"compaction-finished", "transaction-committed"} <= set(events)
+        assert "borg_serve_used_bytes" in figures
+        assert "borg_serve_last_commit_timestamp_seconds" not in figures  # it is no backup
+
+
+def test_a_record_that_cannot_be_kept_is_a_note(repository: Path, tmp_path: Path) -> None:
+    told = asked("check", "--audit-log", tmp_path, repository, code=1)
+    assert told["notes"] == [f"the audit log '{tmp_path}' cannot be written: Is a directory"]
 
 
 # --- compact
