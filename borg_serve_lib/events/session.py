@@ -32,6 +32,18 @@ class SessionClosed(Event):
     calls: dict[str, int]
 
 
+class EventsOmitted(Event):
+    """Before the end of a session or of a check: of these kinds there were so many more events than there are records.
+    `counts`: event -> how many are left out.
+    """
+
+    level = Level.WARNING
+    topic = "borg.remote"
+    host_only = True
+    sentence = "left out of the records: {counts}"
+    counts: dict[str, int]
+
+
 class RepositoryOpened(Event):
     """A client opened a repository. `mode`: the lock's (`none`, `shared`, `exclusive`)."""
 

@@ -117,8 +117,18 @@ class Metrics(Sink):
         self._add(repository, "borg_serve_received_bytes", record["bytes_in"])
         self._add(repository, "borg_serve_sent_bytes", record["bytes_out"])
 
-    def _take_refusal(self, repository: str, record: Record) -> None:
-        self._add(repository, "borg_serve_denied", 1, kind=str(record["event"]).partition("-")[0])
+    def _take_refusal(self, repository: str, record: Record, count: object = 1) -> None:
+        self._add(repository, "borg_serve_denied", count, kind=str(record["event"]).partition("-")[0])
+
+    def _take_omitted(self, repository: str, record: Record) -> None:
+        """Count what there are no records of."""
+        counts = record["counts"]
+        assert isinstance(counts, dict)  # noqa: S101 - see EventsOmitted
+        for event, count in counts.items():
+            if event in _DAMAGE:
+                self._add(repository, "borg_serve_damage", count)
+            elif event.endswith("-refused"):
+                self._take_refusal(repository, {"event": event}, count)
 
     # --- files
 
@@ -162,6 +172,7 @@ _TAKERS: Final[dict[str, Callable[[Metrics, str, Record], None]]] = {
     "path-refused": Metrics._take_refusal,
     "call-refused": Metrics._take_refusal,
     "command-refused": Metrics._take_refusal,
+    "events-omitted": Metrics._take_omitted,
 }
 
 

@@ -10,11 +10,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from borg_serve_lib.errors import UsageError
 from borg_serve_lib.events.maintenance import CheckFailed, CheckFinishedWithErrors
-from borg_serve_lib.events.session import PathRefused, RepositoryOpened, SessionClosed
+from borg_serve_lib.events.session import CallRefused, PathRefused, RepositoryOpened, SessionClosed
 from borg_serve_lib.reporting import Event, Peer
 from borg_serve_lib.sinks.metrics import Metrics, file_name
 
-from .support import ALICE, NOON, SESSION, together
+from .support import ALICE, COMMITTED, NOON, SESSION, together
 
 
 def figures(directory: Path, repository: str) -> dict[str, float]:
@@ -81,6 +81,25 @@ def test_repositories_and_sessions_without_one_have_files_of_their_own(tmp_path:
         "sent_bytes_total": 6,
     }
     assert figures(tmp_path, "/srv/alice")["denied_totalcall"] == 1
+
+
+def test_all_that_is_refused_is_counted_however_much_of_it_there_are_records_of(tmp_path: Path) -> None:
+    opened = RepositoryOpened("/srv/alice", "none")
+    closed = SessionClosed("/srv/alice", "", "completed", 1.0, 5, 6, {})
+    tell(tmp_path, opened, *[CallRefused("put", "no")] * 350, *[PathRefused("/x", "/x")] * 250, closed)
+    found = figures(tmp_path, "/srv/alice")
+    assert (found["denied_totalcall"], found["denied_totalpath"]) == (350, 250)
+
+
+def test_all_damage_is_counted(tmp_path: Path) -> None:
+    tell(tmp_path, RepositoryOpened("/srv/alice", "none"), *[CheckFailed("x")] * 250, SESSION[-1])
+    assert figures(tmp_path, "/srv/alice")["damage_total"] == 250
+
+
+def test_a_compaction_does_not_look_like_a_backup(tmp_path: Path) -> None:
+    tell(tmp_path, RepositoryOpened("/srv/alice", "none"), COMMITTED.evolve(added=0, deleted=0, overwritten=1))
+    found = figures(tmp_path, "/srv/alice")
+    assert (found["used_bytes"], found.get("last_commit_timestamp_seconds")) == (5000, None)
 
 
 def test_damage_and_a_check_that_finds_it_are_told(tmp_path: Path) -> None:
