@@ -10,7 +10,7 @@ from .policy.access import AccessPolicy, AllOf, Verb
 from .policy.homes import Homes
 from .policy.paths import PathPolicy, resolve_path
 from .policy.permissions import READ_ONLY, keeps_everything, policy_of
-from .reporting import FanOut, Peer
+from .reporting import FanOut, Peer, Reporter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .engine.requests import OpenRequest
     from .locking.base import LockManager
     from .policy.options import ServeOptions
-    from .reporting import Reporter
     from .rpc.connection import Connection
     from .storage.base import StorageProvider
     from .wire.loglines import ClientLog
@@ -66,10 +65,10 @@ class Server:
         from .rpc.connection import Connection
         from .rpc.services import Services
 
-        reporter: Reporter = client_log
+        host = Reporter()
         if self._reporter is not None:
-            peer = Peer(os.urandom(6).hex(), user, address, client)
-            reporter = FanOut([client_log, self._reporter.for_peer(peer)])
+            host = self._reporter.for_peer(Peer(os.urandom(6).hex(), user, address, client))
+        reporter = FanOut([client_log, host])
         return Connection(
             Services(
                 resolve_path=lambda raw: self._reach(raw, reporter),
@@ -77,6 +76,7 @@ class Server:
                 access=self._access,
                 reporter=reporter,
                 client_log=client_log,
+                host_reporter=host,
             )
         )
 
