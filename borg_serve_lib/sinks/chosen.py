@@ -47,14 +47,19 @@ def _makers(options: ServeOptions) -> Iterator[Callable[[], Sink]]:
 
 def unusable_records(options: ServeOptions) -> list[str]:
     """Return a sentence for each record that `options` ask for and this account could not keep; nothing is made."""
-    from .auditlog import demand_appendable
-    from .metrics import demand_usable
-
     found: list[str] = []
-    for target, demand in ((options.audit_log, demand_appendable), (options.metrics_dir, demand_usable)):
-        try:
-            if target:
-                demand(target)
-        except UsageError as error:
-            found.append(error.detail)
+    try:
+        if options.audit_log:
+            from .auditlog import demand_appendable
+
+            demand_appendable(options.audit_log)
+    except UsageError as error:
+        found.append(error.detail)
+    try:
+        if options.metrics_dir:
+            from .metrics import demand_usable
+
+            demand_usable(options.metrics_dir)
+    except UsageError as error:
+        found.append(error.detail)
     return found

@@ -1,16 +1,17 @@
 """Figures for Prometheus, in the files that its node exporter collects.
 
 One file for each repository, and one for what concerns none. Counters go on from what the file says, under a lock, so
-that they add up over all processes and sessions.
+that they add up over all processes and sessions. What cannot be written now is written with what comes next.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import suppress
+
+import portalocker
 
 from ..errors import UsageError
 from .base import Sink
@@ -48,7 +49,9 @@ COUNTERS: Final = {
     "borg_serve_damage": "Findings of damage.",
 }
 _DAMAGE: Final = ("check-failed", "index-damaged", "hints-damaged", "commit-damaged", "transactions-lost")
-_CURE: Final = "pip install 'borg-serve-lib[metrics]'"
+_CURE: Final = "pip install '.[metrics]' in a clone of borg_serve_lib, or pip install prometheus-client"
+_PATIENCE: Final = 5.0
+"""Seconds to wait for the others who write to the directory."""
 _READABLE: Final = 0o644
 """The node exporter runs as somebody else."""
 
@@ -59,13 +62,14 @@ class Metrics(Sink):
     def __init__(
         self, directory: str, *, complain: Callable[[str], None] = tell_host, **clock: Callable[[], float]
     ) -> None:
-        """`complain`: is told of files that cannot be written. Raises UsageError if `directory` is none that can be
+        """`complain`: is told once that files cannot be written. Raises UsageError if `directory` is none that can be
         written to, or the package prometheus_client is missing.
         """
         super().__init__(**clock)
         demand_usable(directory)
         self._directory = directory
         self._complain = complain
+        self._complained = False
         self._repositories: dict[str, str] = {}
         self._gauges: dict[str, Figures] = defaultdict(dict)
         self._increases: dict[str, Figures] = defaultdict(lambda: defaultdict(float))
@@ -134,21 +138,37 @@ class Metrics(Sink):
 
     def _save(self) -> None:
         for repository in {*self._gauges, *self._increases}:
-            gauges, increases = self._gauges.pop(repository, {}), self._increases.pop(repository, {})
             try:
                 with self._locked():
-                    self._update(repository, gauges, increases)
-            except (OSError, ValueError) as error:
-                self._complain(f"metrics cannot be written to {self._directory!r}: {error}")
+                    self._update(repository, self._gauges.get(repository, {}), self._increases.get(repository, {}))
+            except (OSError, ValueError, portalocker.LockException) as error:
+                # The figures wait for the next time.
+                if not self._complained:
+                    self._complain(f"metrics cannot be written to {self._directory!r}: {error}")
+                self._complained = True
+            else:
+                self._gauges.pop(repository, None)
+                self._increases.pop(repository, None)
+                self._complained = False
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        descriptor = os.open(f"{self._directory}/.borg_serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+    def _locked(self) -> portalocker.Lock:
+        """Return the lock on the directory. Entering it raises LockException if another has it for too long."""
+        return portalocker.Lock(
+            f"{self._directory}/.borg_serve.lock",
+            timeout=_PATIENCE,
+            check_interval=0.05,
+            flags=portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING,
+            opener=self._open_lock,
+        )
+
+    def _open_lock(self, path: str, flags: int) -> int:
+        """Open the lock file, for all who may write to the directory."""
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        with suppress(OSError):  # another account made it, and has done this
+            directory = os.stat(self._directory)
+            os.fchown(descriptor, -1, directory.st_gid)
+            os.fchmod(descriptor, directory.st_mode & 0o666)
+        return descriptor
 
     def _update(self, repository: str, gauges: Figures, increases: Figures) -> None:
         from prometheus_client import CollectorRegistry, write_to_textfile
