@@ -77,7 +77,7 @@ def serve_process(
         now=time,
     )
     if outcome is not None:
-        FanOut([log] if reporter is None else [log, reporter]).report(outcome)
+        FanOut([log] if reporter is None else [log, reporter.for_peer(peer)]).report(outcome)
     server = Server(
         options,
         paths=paths,
@@ -90,7 +90,7 @@ def serve_process(
     if options.show_version:
         _show_version(log)
     limits = TimeLimits(idle=options.idle_timeout or None, session=options.session_timeout or None)
-    connection = server.connect(log, user=user, address=client_address, client=forced.client_name)
+    connection = server.connect(log, user=user, address=client_address, client=forced.client_name, session=peer.session)
     status = serve_stdio(connection, stdin=_STDIN, stdout=_STDOUT, limits=limits, ending=writer.hurry, exits=True)
     status = status if modern_exit_codes else _classic(status)
     if options.show_rc:

@@ -57,17 +57,20 @@ class Server:
         self._access = permitted if access is None else AllOf(permitted, access)
         self._reporter = reporter
 
-    def connect(self, client_log: ClientLog, *, user: str = "", address: str = "", client: str = "") -> Connection:
+    def connect(
+        self, client_log: ClientLog, *, user: str = "", address: str = "", client: str = "", session: str = ""
+    ) -> Connection:
         """Return a connection to one client, who reads `client_log`.
 
         `user`, `address`, `client`: the account, where the client is, what the host calls it: for the host's reports.
+        `session`: what they call the session, "" for a name made up here.
         """
         from .rpc.connection import Connection
         from .rpc.services import Services
 
         host = Reporter()
         if self._reporter is not None:
-            host = self._reporter.for_peer(Peer(os.urandom(6).hex(), user, address, client))
+            host = self._reporter.for_peer(Peer(session or os.urandom(6).hex(), user, address, client))
         reporter = FanOut([client_log, host])
         return Connection(
             Services(

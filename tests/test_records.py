@@ -75,6 +75,16 @@ def test_a_command_that_is_refused_is_recorded_with_who_sent_it(asked: str, show
     assert 'borg_serve_denied_total{kind="command",repository=""} 1.0' in figures.read_text()
 
 
+def test_each_line_of_a_session_has_what_every_line_has(tmp_path: Path) -> None:
+    run("--audit-log", tmp_path / "log", "--client-name", "alice", "--restrict-to-path", tmp_path)
+    told = audit(tmp_path / "log", 3)
+    assert [record["event"] for record in told] == [told[0]["event"], "session-opened", "session-closed"]
+    assert told[0]["event"] in ("confined", "not-confined")
+    for record in told:
+        assert list(record)[:7] == ["time", "event", "level", "session", "user", "address", "client"]
+    assert len({record["session"] for record in told}) == 1
+
+
 def test_a_long_command_is_cut_in_the_record(tmp_path: Path) -> None:
     run("--audit-log", tmp_path / "log", asked="x" * 50_000)
     (record,) = audit(tmp_path / "log", 1)
