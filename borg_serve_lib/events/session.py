@@ -16,8 +16,8 @@ class SessionOpened(Event):
 class SessionClosed(Event):
     """A session has ended, its repository closed. `repository`: the path opened last; `client_version`: as the client
     told it; both "" where there is none. `outcome`: `completed`, `client vanished`, `rejected`, `timed out`, `signal`
-    and its name, or `killed`. `seconds`: how long it took. `bytes_in`, `bytes_out`: received and sent. `calls`: method
-    -> number of calls.
+    and its name, `ended by the host` (an embedder's), or `killed`. `seconds`: how long it took. `bytes_in`,
+    `bytes_out`: received and sent. `calls`: method -> number of calls.
     """
 
     topic = "borg.remote"
