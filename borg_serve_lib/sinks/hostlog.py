@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from contextlib import suppress
 
@@ -27,6 +26,8 @@ def tell_host(line: str, level: Level = Level.ERROR) -> None:
 
     Where there is no syslog, or it does not listen, nobody is told.
     """
+    import socket
+
     text = line.replace("\0", "?").replace("\n", " ")
     head = f"<{_DAEMON | _SEVERITIES[level]}>{time.asctime()[4:19]} {_NAME}[{os.getpid()}]: "
     message = (head + text).encode("utf-8", "backslashreplace")
