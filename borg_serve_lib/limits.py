@@ -69,3 +69,6 @@ MAX_ORIGINAL_COMMAND: Final = 64 * 1024
 
 MAX_PATH_SIZE: Final = 4096
 """Bytes of the longest repository path a client may name: PATH_MAX of Linux, above which no file can be opened."""
+
+MAX_RECORDS_OF_A_KIND: Final = 100
+"""Records of one kind of event that a session is worth; what a client repeats further is counted, not written."""

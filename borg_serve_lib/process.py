@@ -8,7 +8,7 @@ from .errors import ConfinementImpossible, UsageError
 from .policy.forced_command import resolve_options
 from .policy.paths import PathPolicy
 from .policy.permissions import READ_ONLY
-from .reporting import FanOut
+from .reporting import FanOut, Peer
 from .server import Server, path_resolver
 
 TYPE_CHECKING = False
@@ -66,7 +66,8 @@ def serve_process(
     identity = Identity(borg_host_id, user=user, client=client_address)
     reporter = _with_records(forced, reporter)
     outcome = _confine(forced, paths, identity)
-    options = resolve_options(forced, original_command)
+    peer = Peer(os.urandom(6).hex(), user, client_address, forced.client_name)
+    options = _wanted_options(forced, original_command, reporter, peer)
     writer = LineWriter(_STDERR)
     log = ClientLog(
         writer,
@@ -76,7 +77,7 @@ def serve_process(
         now=time,
     )
     if outcome is not None:
-        FanOut([log] if reporter is None else [log, reporter]).report(outcome)
+        FanOut([log] if reporter is None else [log, reporter.for_peer(peer)]).report(outcome)
     server = Server(
         options,
         paths=paths,
@@ -89,12 +90,27 @@ def serve_process(
     if options.show_version:
         _show_version(log)
     limits = TimeLimits(idle=options.idle_timeout or None, session=options.session_timeout or None)
-    connection = server.connect(log, user=user, address=client_address, client=forced.client_name)
+    connection = server.connect(log, user=user, address=client_address, client=forced.client_name, session=peer.session)
     status = serve_stdio(connection, stdin=_STDIN, stdout=_STDOUT, limits=limits, ending=writer.hurry, exits=True)
     status = status if modern_exit_codes else _classic(status)
     if options.show_rc:
         _show_status(log, status)
     return status
+
+
+def _wanted_options(
+    forced: ServeOptions, original_command: str | None, reporter: Reporter | None, peer: Peer
+) -> ServeOptions:
+    """Return the options that hold for what the client asked for. Raises UsageError, which the host is told of."""
+    try:
+        return resolve_options(forced, original_command)
+    except UsageError as error:
+        from .events.process import CommandRefused
+        from .policy.option_values import shown
+
+        if reporter is not None:
+            reporter.for_peer(peer).report(CommandRefused(shown(original_command or ""), error.detail))
+        raise
 
 
 def _confine(options: ServeOptions, paths: PathPolicy, identity: Identity) -> Event | None:
@@ -117,13 +133,24 @@ def _confine(options: ServeOptions, paths: PathPolicy, identity: Identity) -> Ev
 
 
 def _with_records(options: ServeOptions, reporter: Reporter | None) -> Reporter | None:
-    """Return what takes the events for `reporter` and for the records that the host wants. Raises UsageError."""
+    """Return what takes the events for `reporter` and for the records that the host wants.
+
+    A record that cannot be kept is told to syslog, at each session, and stops no backup; the client learns nothing.
+    """
     if not options.records:
         return reporter
     from .sinks.chosen import chosen_sinks
+    from .sinks.hostlog import tell_host
     from .sinks.keeper import start_keeper
 
-    relay = start_keeper(lambda: chosen_sinks(options))
+    def complain(why: str) -> None:
+        tell_host(f"{why}; the session is served without it")
+
+    try:
+        relay = start_keeper(lambda: chosen_sinks(options, complain=complain))
+    except (OSError, UsageError) as error:
+        tell_host(f"no records are kept of this session: {error}")
+        return reporter
     return FanOut([relay] if reporter is None else [reporter, relay])
 
 
@@ -163,6 +190,7 @@ def explain_command_line(argv: Sequence[str], *, homes: Homes) -> Explanation:
     """
     from .policy.explanation import Explanation, explain, parse_explain_arguments
     from .policy.options import render_help
+    from .sinks.chosen import unusable_records
 
     question = parse_explain_arguments(argv)
     if question is None:
@@ -174,7 +202,8 @@ def explain_command_line(argv: Sequence[str], *, homes: Homes) -> Explanation:
         kept, unconfined = _would_keep(question.options, paths), ""
     except ConfinementImpossible as error:
         kept, unconfined = (), error.detail
-    return explain(question, paths, resolve, kept=kept, unconfined=unconfined)
+    unrecorded = unusable_records(question.options)
+    return explain(question, paths, resolve, kept=kept, unconfined=unconfined, unrecorded=unrecorded)
 
 
 def _would_keep(options: ServeOptions, paths: PathPolicy) -> tuple[str, ...]:

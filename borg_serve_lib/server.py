@@ -10,7 +10,7 @@ from .policy.access import AccessPolicy, AllOf, Verb
 from .policy.homes import Homes
 from .policy.paths import PathPolicy, resolve_path
 from .policy.permissions import READ_ONLY, keeps_everything, policy_of
-from .reporting import FanOut, Peer
+from .reporting import FanOut, Peer, Reporter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .engine.requests import OpenRequest
     from .locking.base import LockManager
     from .policy.options import ServeOptions
-    from .reporting import Reporter
     from .rpc.connection import Connection
     from .storage.base import StorageProvider
     from .wire.loglines import ClientLog
@@ -58,18 +57,21 @@ class Server:
         self._access = permitted if access is None else AllOf(permitted, access)
         self._reporter = reporter
 
-    def connect(self, client_log: ClientLog, *, user: str = "", address: str = "", client: str = "") -> Connection:
+    def connect(
+        self, client_log: ClientLog, *, user: str = "", address: str = "", client: str = "", session: str = ""
+    ) -> Connection:
         """Return a connection to one client, who reads `client_log`.
 
         `user`, `address`, `client`: the account, where the client is, what the host calls it: for the host's reports.
+        `session`: what they call the session, "" for a name made up here.
         """
         from .rpc.connection import Connection
         from .rpc.services import Services
 
-        reporter: Reporter = client_log
+        host = Reporter()
         if self._reporter is not None:
-            peer = Peer(os.urandom(6).hex(), user, address, client)
-            reporter = FanOut([client_log, self._reporter.for_peer(peer)])
+            host = self._reporter.for_peer(Peer(session or os.urandom(6).hex(), user, address, client))
+        reporter = FanOut([client_log, host])
         return Connection(
             Services(
                 resolve_path=lambda raw: self._reach(raw, reporter),
@@ -77,6 +79,7 @@ class Server:
                 access=self._access,
                 reporter=reporter,
                 client_log=client_log,
+                host_reporter=host,
             )
         )
 

@@ -132,11 +132,11 @@ def completion(shell: str) -> str:
     case "$beginning" in
 {cases}
     esac
-    COMPREPLY=($(compgen -W "$words" -- "$current"))
-    case "$current" in
-        -*) ;;
-        *) COMPREPLY+=($(compgen -f -- "$current")) ;;
-    esac
+    COMPREPLY=()
+    while IFS= read -r word; do COMPREPLY+=("$word"); done < <(
+        compgen -W "$words" -- "$current"
+        case "$current" in -*) ;; *) compgen -f -- "$current" ;; esac
+    )
 }}
 complete -o filenames -F _borg_serve borg-serve
 """

@@ -7,30 +7,38 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
-from datetime import datetime, timezone
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from borg_serve_account import account_name, become_owner
+from borg_serve_console import Console, print_lines, printable
 
 from borg_serve_lib import (
     BorgServeError,
-    Event,
     FileLockManager,
     FilesystemProvider,
     OpenRequest,
     Reporter,
     Repository,
+    ServeOptions,
     UsageError,
     open_repository,
 )
-from borg_serve_lib.engine.summary import Summary, summarise
-from borg_serve_lib.events.maintenance import CheckFailed, CompactionFinished, Progress, ProgressFinished
+from borg_serve_lib.engine.summary import summarise
+from borg_serve_lib.errors import IntegrityError
+from borg_serve_lib.events.session import RepositoryOpened
 from borg_serve_lib.limits import MANIFEST_ID
-from borg_serve_lib.locking.owner import Owner
-from borg_serve_lib.reporting import Level
+from borg_serve_lib.policy.option_table import OPTIONS, Kind
+from borg_serve_lib.reporting import FanOut, Peer
+from borg_serve_lib.sinks.chosen import chosen_sinks
+from borg_serve_lib.storage.readonly import ReadOnlyProvider
 from borg_serve_lib.units import format_size
 
 FINE, FINDINGS, FAILED, INTERRUPTED = 0, 1, 2, 130
+_UMASK = 0o077
+"""That of the server (spec: serve-command.md section 2.4)."""
+RECORDS = tuple(option for option in OPTIONS if option.field in ("audit_log", "metrics_dir", "syslog"))
+"""Those of the server's options that a tool has, too."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,6 +50,11 @@ def parser() -> argparse.ArgumentParser:
     locked.add_argument(
         "--lock-wait", metavar="SECONDS", type=_seconds, default=1, help="wait for a lock that long (default: 1)"
     )
+    for option in RECORDS:
+        if option.kind is Kind.FLAG:
+            locked.add_argument(option.names[0], action="store_true", help=option.description)
+        else:
+            locked.add_argument(option.names[0], metavar=option.metavar, help=option.description)
     top = argparse.ArgumentParser(
         prog="borg-serve repo",
         description="Look at, check and compact repositories on this host. No key is needed, nor native borg.",
@@ -105,69 +118,25 @@ def _number(text: str, wanted: str, least: int, most: int) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
 
 
-class Console(Reporter):
-    """Shows progress and findings on stderr, and remembers the findings."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self.findings: list[str] = []
-        self.freed = 0
-        self._quiet = quiet
-        self._bar: Any = None
-
-    def report(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            self._advance(event)
-        elif isinstance(event, ProgressFinished):
-            self._close_bar()
-        elif isinstance(event, CompactionFinished):
-            self.freed = event.freed
-        elif event.level >= Level.WARNING and not event.host_only:
-            if isinstance(event, CheckFailed):
-                self.findings.append(event.message())
-            self._say(event.message())
-
-    def _advance(self, step: Progress) -> None:
-        if self._quiet or not sys.stderr.isatty():
-            return
-        if self._bar is None:
-            try:
-                from tqdm import tqdm
-            except ImportError:
-                self._say(step.message())
-                return
-            self._bar = tqdm(total=step.total, unit="seg", leave=False, file=sys.stderr)
-        self._bar.update(step.current - self._bar.n)
-
-    def _close_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-    def _say(self, line: str) -> None:
-        if self._quiet:
-            return
-        if self._bar is not None:
-            self._bar.clear()
-        print(_printable(line), file=sys.stderr)
-
-
 def main(argv: list[str]) -> int:
     """Do what the words after `borg-serve repo` ask for; return the exit status."""
     options = parser().parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
+    os.umask(_UMASK)
     path = os.path.realpath(options.path)
     console = Console(quiet=options.json)
     tool: Callable[..., tuple[int, dict[str, object]]] = {"info": _info, "check": _check, "compact": _compact}[
         options.what
     ]
     try:
+        become_owner(path)
         status, told = tool(path, options, console)
     except BorgServeError as error:
         if options.json:
             print(json.dumps({"path": path, "error": str(error)}))
         else:
-            print(f"borg-serve: {_printable(str(error))}", file=sys.stderr)
+            print(f"borg-serve: {printable(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("borg-serve: interrupted; the lock was given back", file=sys.stderr)
@@ -175,7 +144,7 @@ def main(argv: list[str]) -> int:
     if options.json:
         print(json.dumps(told))
     else:
-        _print_lines(told)
+        print_lines(told)
     return status
 
 
@@ -183,132 +152,76 @@ def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - the signat
     raise KeyboardInterrupt
 
 
-def _print_lines(told: dict[str, object]) -> None:
-    width = max(map(len, told)) + 1
-    for name, value in told.items():
-        head = f"{name}:"
-        for line in value if isinstance(value, (list, tuple)) else [value]:
-            print(f"{head:<{width}} {_printable(str(line))}")
-            head = ""
+@contextmanager
+def _opened(path: str, options: argparse.Namespace, console: Console) -> Iterator[Repository]:
+    """Open the repository, with all that happens told to `console` and to the records that `options` ask for."""
+    with ExitStack() as stack:
+        reporter = FanOut([console, *_records(options, console, stack)])
+        request = OpenRequest(exclusive=True, lock_wait=options.lock_wait)
+        locks = FileLockManager.of_this_machine()
+        repository = open_repository(path, request, storages=FilesystemProvider(), locks=locks, reporter=reporter)
+        stack.callback(repository.close)
+        reporter.report(RepositoryOpened(path, "exclusive"))
+        yield repository
 
 
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def _open(path: str, options: argparse.Namespace, console: Console) -> Repository:
-    return open_repository(
-        path,
-        OpenRequest(exclusive=True, lock_wait=options.lock_wait),
-        storages=FilesystemProvider(),
-        locks=FileLockManager.of_this_machine(),
-        reporter=console,
-    )
-
-
-# --- info
+def _records(options: argparse.Namespace, console: Console, stack: ExitStack) -> Iterator[Reporter]:
+    """Yield what makes the records, as of a session of this account; `stack` closes it."""
+    wanted = ServeOptions(**{option.field: getattr(options, option.field) for option in RECORDS if option.field})
+    peer = Peer(os.urandom(6).hex(), account_name(), client=f"borg-serve repo {options.what}")
+    for sink in chosen_sinks(wanted, complain=lambda why: console.note([why])):
+        stack.callback(sink.close)
+        yield sink.for_peer(peer)
 
 
 def _info(path: str, options: argparse.Namespace, console: Console) -> tuple[int, dict[str, object]]:
-    from borg_serve_lib.storage.readonly import ReadOnlyProvider
+    from borg_serve_info import info
 
-    summary = summarise(path, storages=ReadOnlyProvider(FilesystemProvider()), reporter=console)
-    owners = FileLockManager.of_this_machine().lock_for(path).owners()
-    committed = None
-    if summary.last_segment:
-        with suppress(OSError):
-            committed = os.stat(f"{path}/{summary.last_segment}").st_mtime
-    told = _as_data(summary, owners, committed) if options.json else _as_text(summary, owners, committed)
-    return FINDINGS if summary.notes else FINE, told
-
-
-def _as_data(summary: Summary, owners: tuple[Owner, ...], committed: float | None) -> dict[str, object]:
-    told: dict[str, object] = {name: value for name, value in summary.__dict__.items() if name != "last_segment"}
-    told["committed"] = None if committed is None else _moment(committed)
-    told["locks"] = [_owner_data(owner) for owner in owners]
-    return told
-
-
-def _owner_data(owner: Owner) -> dict[str, object]:
-    record = owner.record
-    return {
-        "mode": owner.mode.value,
-        "host": owner.holder.host,
-        "pid": owner.holder.pid,
-        "verdict": owner.verdict.value,
-        "since": _moment(record.since) if record is not None and record.since else None,
-        "user": record.user if record is not None else "",
-        "client": record.client if record is not None else "",
-        "activity": record.activity if record is not None else "",
-    }
-
-
-def _as_text(summary: Summary, owners: tuple[Owner, ...], committed: float | None) -> dict[str, object]:
-    def size(count: int | None) -> str:
-        return "unknown" if count is None else format_size(count)
-
-    last = "none" if summary.transaction is None else f"{summary.transaction}"
-    told: dict[str, object] = {
-        "repository": summary.path,
-        "id": summary.id,
-        "objects": "unknown" if summary.objects is None else summary.objects,
-        "segments": f"{summary.segments}, {size(summary.segment_bytes)}",
-        "used": f"{size(summary.used_bytes)}" + (f" of {size(summary.quota)}" if summary.quota else ", no quota"),
-        "freeable": size(summary.freeable_bytes),
-        "append-only": "yes" if summary.append_only else "no",
-        "last transaction": last + (f", {_moment(committed)}" if committed is not None else ""),
-        "locks": [_owner_text(_owner_data(owner)) for owner in owners] or "none",
-    }
-    if summary.transactions:
-        told["transactions"] = summary.transactions
-    if summary.notes:
-        told["out of order"] = summary.notes
-    return told
-
-
-def _owner_text(owner: dict[str, object]) -> str:
-    words = [f"{owner['mode']}, process {owner['pid']} on {owner['host']}, {owner['verdict']}"]
-    told = (("since", "since"), ("user", "for"), ("client", "from"), ("activity", "busy with"))
-    words += [f"{word} {owner[name]}" for name, word in told if owner[name]]
-    return ", ".join(words)
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
-
-
-# --- check, compact
+    notes, told = info(path, console, as_data=options.json)
+    return FINDINGS if notes else FINE, told
 
 
 def _check(path: str, options: argparse.Namespace, console: Console) -> tuple[int, dict[str, object]]:
-    repository = _open(path, options, console)
-    try:
+    with _opened(path, options, console) as repository:
         sound = repository.check(repair=options.repair, max_duration=options.max_duration)
-    finally:
-        repository.close()
-    outcome = "no problems found" if not console.findings else "repaired" if sound else "errors found"
-    told: dict[str, object] = {"path": path, "outcome": outcome}
-    if options.json:
-        told["findings"] = console.findings
-    return FINDINGS if console.findings else FINE, told
+        if not console.findings and not options.repair:
+            # Hints say nothing of data, and a check has no need of them: but somebody should know.
+            storages = ReadOnlyProvider(FilesystemProvider())
+            console.note(summarise(path, storages=storages, reporter=Reporter()).notes)
+    outcome = "no problems found" if not console.notes else "sound, with notes"
+    if console.findings:
+        outcome = "repaired" if options.repair and sound else "errors found"
+    return _told(console, options, {"path": path, "outcome": outcome})
+
+
+def _told(console: Console, options: argparse.Namespace, told: dict[str, object]) -> tuple[int, dict[str, object]]:
+    """Return the exit status, and `told` with what a program is to know besides: a person has seen it on stderr."""
+    found = {"findings": console.findings, "notes": console.notes}
+    return FINDINGS if any(found.values()) else FINE, told | found if options.json else told
 
 
 def _compact(path: str, options: argparse.Namespace, console: Console) -> tuple[int, dict[str, object]]:
-    repository = _open(path, options, console)
-    try:
+    with _opened(path, options, console) as repository:
         if repository.append_only:
             raise UsageError(f"{path} is append-only: nothing may be freed there")
         if not repository.contains(MANIFEST_ID):
             raise UsageError(f"{path} has no manifest: it was never used, or needs borg check --repair")
         before = _bytes_on_disk(path)
+        try:
+            _compact_opened(repository, options.threshold / 100, cleanup_commits=options.cleanup_commits)
+        except IntegrityError:
+            if not console.findings:  # else it is a segment that was left as it is, and told of
+                raise
+    # Index and hints are no part of it; what was copied for the sake of a damaged segment may outweigh what went.
+    freed = max(0, before - _bytes_on_disk(path))
+    return _told(console, options, {"path": path, "freed": freed if options.json else format_size(freed)})
+
+
+def _compact_opened(repository: Repository, threshold: float, *, cleanup_commits: bool) -> None:
+    if repository.has_to_compact(threshold, cleanup_commits):
         # As clients do: a transaction that changes nothing, to be compacted with.
         repository.put(MANIFEST_ID, bytes(repository.get(MANIFEST_ID)))
-        repository.commit(compact=True, threshold=options.threshold / 100, cleanup_commits=options.cleanup_commits)
-    finally:
-        repository.close()
-    freed = before - _bytes_on_disk(path)
-    told: dict[str, object] = {"path": path, "freed": freed if options.json else format_size(freed)}
-    return FINE, told
+        repository.commit(compact=True, threshold=threshold, cleanup_commits=cleanup_commits)
 
 
 def _bytes_on_disk(path: str) -> int:

@@ -55,7 +55,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-LIMITS = TimeLimits(idle=600, session=24 * 3600)
+LIMITS = TimeLimits(idle=4 * 3600, session=24 * 3600)  # a backup of much that is unchanged is silent for hours
 LOCK_WAIT = 60
 
 
@@ -88,7 +88,7 @@ def read_configuration(path: Path) -> Host:
         tree.mkdir(parents=True, exist_ok=True)
         options = ServeOptions(
             restrict_to_paths=(str(tree.resolve()),),
-            storage_quota=storage_quota(customer.get("quota", "0")),
+            storage_quota=storage_quota(str(customer.get("quota", 0))),
             max_lock_wait=LOCK_WAIT,
         )
         for permissions, kind in (("all", "keys"), ("read-only", "restore_keys")):
@@ -200,4 +200,8 @@ async def run(host: Host) -> None:
 
 if __name__ == "__main__":
     os.umask(0o077)
-    asyncio.run(run(read_configuration(Path(sys.argv[1]))))
+    try:
+        configuration = read_configuration(Path(sys.argv[1]))
+    except (OSError, KeyError, ValueError, UsageError) as error:  # ValueError: no TOML
+        sys.exit(f"{sys.argv[1]}: {type(error).__name__}: {error}")
+    asyncio.run(run(configuration))

@@ -10,20 +10,22 @@ import msgpack
 
 from borg_serve_lib import (
     ClientLog,
-    Connection,
     FileLockManager,
-    Homes,
     MemoryLockManager,
     MemoryProvider,
     PathPolicy,
     ServeOptions,
-    Server,
     UsageError,
+    open_repository,
     parse_serve_arguments,
-    path_resolver,
     resolve_options,
     resolve_path,
 )
+from borg_serve_lib.policy.access import AllowAll
+from borg_serve_lib.rpc.dispatcher import Dispatcher
+from borg_serve_lib.rpc.services import Services
+from borg_serve_lib.rpc.session import Session
+from borg_serve_lib.wire.calls import Call
 
 
 def forced_command(line: str, asked_for: str) -> str:
@@ -53,26 +55,27 @@ def who_holds(repository: Path) -> list[str]:
 
 
 def dispatched(*calls: tuple[str, dict[str, object]]) -> list[object]:
-    """Say something to a server whose repositories live in memory, as a client would; return its answers."""
-    homes = Homes(None, "/", None, is_root=False, account_home=lambda name: None)
-    paths = PathPolicy()
-    server = Server(
-        ServeOptions(),
-        paths=paths,
-        resolver=path_resolver(homes, "/", paths),
-        storages=MemoryProvider(),
-        locks=MemoryLockManager(),
+    """Have calls carried out, and return the answers: no server, no connection, no bytes to be taken apart."""
+    storages, locks = MemoryProvider(), MemoryLockManager()
+    log = ClientLog(lambda line: None, now=lambda: 0.0)
+    services = Services(
+        resolve_path=os.fsdecode,
+        open_repository=lambda path, request: open_repository(path, request, storages=storages, locks=locks),
+        access=AllowAll(),
+        reporter=log,
+        client_log=log,
     )
-    connection = server.connect(ClientLog(lambda line: None, now=lambda: 0.0))
-    return [_answer(connection, number, *call) for number, call in enumerate(calls)]
+    dispatcher = Dispatcher(Session(services))
+    try:
+        return [_answer(dispatcher, *call) for call in calls]
+    finally:
+        dispatcher.close()
 
 
-def _answer(connection: Connection, number: int, method: str, arguments: dict[str, object]) -> object:
-    request = msgpack.packb({"i": number, "m": method, "a": arguments})
-    connection.get_buffer()[: len(request)] = request
-    connection.buffer_updated(len(request))
-    reply = msgpack.unpackb(b"".join(next(iter(connection))), raw=True)
-    return reply.get(b"r", reply.get(b"exception_class"))
+def _answer(dispatcher: Dispatcher, method: str, arguments: dict[str, object]) -> object:
+    reply = dispatcher.reply_to(Call(msgpack.packb(1), method, arguments, named=True))
+    told = msgpack.unpackb(b"".join(reply), raw=True)
+    return told.get(b"r", told.get(b"exception_class"))
 
 
 if __name__ == "__main__":
@@ -81,4 +84,4 @@ if __name__ == "__main__":
     print(is_allowed("/srv/alice", b"/srv/alice/laptop"), is_allowed("/srv/alice", b"/srv/alice/../bob"))
     with tempfile.TemporaryDirectory() as directory:
         print(who_holds(Path(directory)))
-    print(dispatched(("open", {"path": "/laptop", "create": True, "exclusive": True}), ("__len__", {})))
+    print(dispatched(("open", {"path": b"/laptop", "create": True, "exclusive": True}), ("__len__", {})))

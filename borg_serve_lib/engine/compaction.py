@@ -54,6 +54,13 @@ def plan_compaction(log: SegmentLog, state: TransactionState, threshold: float) 
     return CompactionPlan(tuple(chosen), tuple(missing))
 
 
+def frees_something(plan: CompactionPlan, state: TransactionState) -> bool:
+    """Return whether `plan` is about more than the one segment with nothing but a COMMIT that a compaction leaves."""
+    if len(plan.segments) != 1:
+        return bool(plan.segments or plan.missing)
+    return state.hints.compact[plan.segments[0]] > COMMIT_SIZE
+
+
 def compact(
     plan: CompactionPlan,
     log: SegmentLog,

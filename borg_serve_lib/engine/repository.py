@@ -303,6 +303,23 @@ class Repository:
             raise
         self._created = False
 
+    def has_to_compact(self, threshold: float = 0.1, cleanup_commits: bool = False) -> bool:
+        """Return whether a commit that compacts, with these arguments (see there), would free something.
+
+        Not within a transaction: raises WrongState; and what `put` raises before it writes.
+        """
+        if self._transactions.state is not None:
+            raise WrongState("there are changes that are not committed")
+        from .compaction import frees_something, list_commit_segments, plan_compaction
+
+        try:
+            state = self._transactions.begin()
+            if cleanup_commits:
+                list_commit_segments(self._log, state)
+            return frees_something(plan_compaction(self._log, state, threshold), state)
+        finally:
+            self.rollback()
+
     def rollback(self) -> None:
         """Forget all changes since the last commit."""
         self._transactions.rollback()

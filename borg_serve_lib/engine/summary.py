@@ -7,9 +7,10 @@ import os
 from ..errors import BorgServeError, FileMissing
 from ..limits import MAX_SMALL_FILE_SIZE
 from ..reporting import Reporter
-from ..storage.base import StorageProvider
+from ..storage.base import Storage, StorageProvider
 from ..values import Value
 from .caches import CACHE_ERRORS, CacheFiles
+from .lastcommit import LastCommit
 from .log import SegmentLog
 from .settings import Settings
 
@@ -49,23 +50,18 @@ def summarise(path: str, *, storages: StorageProvider, reporter: Reporter) -> Su
     try:
         config = Settings(storage, reporter, random_bytes=os.urandom).config
         log = SegmentLog(storage, segments_per_dir=config.segments_per_dir, max_segment_size=config.max_segment_size)
+        caches = CacheFiles(storage, reporter)
         notes: list[str] = []
         try:
             sizes = [log.size(segment) for segment in log.segments()]
-            committed = log.last_commit()
+            indexed, committed = caches.index_transaction(), _committed(storage, log, caches, notes)
         finally:
             log.close()
-        caches = CacheFiles(storage, reporter)
-        indexed = caches.index_transaction()
-        if indexed != committed:
-            notes.append(
-                f"the index is of transaction {indexed}, the segments of {committed}: see borg-serve repo check"
-            )
         try:
             transactions = storage.read("transactions", MAX_SMALL_FILE_SIZE).decode("ascii", "replace").splitlines()
         except FileMissing:
             transactions = []
-        hints_say = _hints(caches, indexed, notes)
+        used, freeable = (0, 0) if committed is None else _hints(caches, indexed, notes)
         return Summary(
             path,
             config.id.hex(),
@@ -75,9 +71,9 @@ def summarise(path: str, *, storages: StorageProvider, reporter: Reporter) -> Su
             segment_bytes=sum(sizes),
             transaction=committed,
             last_segment="" if committed is None else log.name(committed),
-            objects=_objects(caches, indexed, notes),
-            used_bytes=hints_say[0],
-            freeable_bytes=hints_say[1],
+            objects=0 if committed is None else _objects(caches, indexed, notes),
+            used_bytes=used,
+            freeable_bytes=freeable,
             transactions=tuple(transactions[-_MOST_TRANSACTIONS:]),
             notes=tuple(notes),
         )
@@ -85,9 +81,25 @@ def summarise(path: str, *, storages: StorageProvider, reporter: Reporter) -> Su
         storage.close()
 
 
+def _committed(storage: Storage, log: SegmentLog, caches: CacheFiles, notes: list[str]) -> int | None:
+    """Return the last committed transaction, None if there is none; note what a writer would find wrong with it."""
+    indexed, committed = caches.index_transaction(), log.last_commit()
+    if indexed == committed:
+        return committed
+    sealed = -1 if committed is None else committed
+    if indexed is None:
+        notes.append(f"there is no index, the last transaction is {committed}: the next writer makes it anew")
+    elif indexed > sealed and LastCommit(storage, log, caches, Reporter()).is_proved(indexed, sealed):
+        notes.append(f"the COMMIT of transaction {indexed} is damaged, the index proves it: see borg-serve repo check")
+        return indexed
+    else:
+        notes.append(f"the index is of transaction {indexed}, the segments of {committed}: see borg-serve repo check")
+    return committed
+
+
 def _objects(caches: CacheFiles, transaction: int | None, notes: list[str]) -> int | None:
     if transaction is None:
-        return 0
+        return None
     try:
         index = caches.open_index(transaction)
         try:
@@ -102,7 +114,7 @@ def _objects(caches: CacheFiles, transaction: int | None, notes: list[str]) -> i
 
 def _hints(caches: CacheFiles, transaction: int | None, notes: list[str]) -> tuple[int | None, int | None]:
     if transaction is None:
-        return 0, 0
+        return None, None
     try:
         hints = caches.read_hints(transaction)
     except CACHE_ERRORS as error:

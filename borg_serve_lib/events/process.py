@@ -31,6 +31,19 @@ class NotConfined(Event):
     reason: str
 
 
+class CommandRefused(Event):
+    """The client asked for something else than to be served, or in a way that is not understood; nothing of it was
+    run. `command`: what it asked for, printable, and cut where it is long.
+    """
+
+    level = Level.WARNING
+    topic = "borg.remote"
+    host_only = True
+    sentence = "refused command {command}: {reason}"
+    command: str
+    reason: str
+
+
 class EndedWell(Event):
     """The process ends without a fault, asked for with --show-rc."""
 

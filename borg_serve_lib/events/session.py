@@ -16,8 +16,8 @@ class SessionOpened(Event):
 class SessionClosed(Event):
     """A session has ended, its repository closed. `repository`: the path opened last; `client_version`: as the client
     told it; both "" where there is none. `outcome`: `completed`, `client vanished`, `rejected`, `timed out`, `signal`
-    and its name, or `killed`. `seconds`: how long it took. `bytes_in`, `bytes_out`: received and sent. `calls`: method
-    -> number of calls.
+    and its name, `ended by the host` (an embedder's), or `killed`. `seconds`: how long it took. `bytes_in`,
+    `bytes_out`: received and sent. `calls`: method -> number of calls.
     """
 
     topic = "borg.remote"
@@ -30,6 +30,18 @@ class SessionClosed(Event):
     bytes_in: int
     bytes_out: int
     calls: dict[str, int]
+
+
+class EventsOmitted(Event):
+    """Before the end of a session or of a check: of these kinds there were so many more events than there are records.
+    `counts`: event -> how many are left out.
+    """
+
+    level = Level.WARNING
+    topic = "borg.remote"
+    host_only = True
+    sentence = "left out of the records: {counts}"
+    counts: dict[str, int]
 
 
 class RepositoryOpened(Event):

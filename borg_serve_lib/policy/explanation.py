@@ -82,14 +82,20 @@ def explain(
     *,
     kept: tuple[str, ...] = (),
     unconfined: str = "",
+    unrecorded: Sequence[str] = (),
 ) -> Explanation:
     """Return what a server with these options would allow.
 
     `policy`: the restrictions, resolved. `resolve`: what a client's raw path means, see paths.resolve_path. `kept`: the
-    directories that the server would be confined to; `unconfined`: why it could not be.
+    directories that the server would be confined to; `unconfined`: why it could not be. `unrecorded`: which records it
+    could not keep, a sentence each; clients are served even so.
     """
     options, command = question.options, question.original_command
-    rules = [*_rules(options, policy), ("confinement", _confinement(options.confine, kept, unconfined))]
+    rules = [
+        *_rules(options, policy),
+        *(("", f"not kept: {why}") for why in unrecorded),
+        ("confinement", _confinement(options.confine, kept, unconfined)),
+    ]
     verdicts = [] if command is None else [("command", command, *_judge_command(options, command))]
     verdicts += [("path", path, *_judge_path(path, policy, resolve)) for path in question.paths]
     starts = not (unconfined and options.confine == "require")

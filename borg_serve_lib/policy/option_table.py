@@ -248,6 +248,7 @@ OPTIONS: tuple[Option, ...] = (
         "a server never works on a repository without its lock; leave the option out",
     ),
 )
+"""All options, in the order of the help text."""
 
 _BY_NAME = {name: option for option in OPTIONS for name in option.names}
 

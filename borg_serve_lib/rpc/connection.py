@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..reporting import Event
     from ..wire.calls import Reply
 
 _ANNOUNCED_GETS = 64
@@ -45,6 +46,8 @@ class Connection:
 
     def __init__(self, services: Services) -> None:
         self._reporter = services.reporter
+        self._host_reporter = services.host_reporter
+        self._client_log = services.client_log
         self._clock = services.clock
         self._begun = services.clock()
         self._session = Session(services)
@@ -56,6 +59,7 @@ class Connection:
         self.state = State.OPEN
         self.exit_code = 0
         self.outcome = "completed"
+        self._cut_short: Event | None = None
         from ..events.session import SessionOpened
 
         self._reporter.report(SessionOpened())
@@ -116,20 +120,29 @@ class Connection:
         self.state = State.FAILED
         self.exit_code = error.exit_code
         self.outcome = "rejected"
+        self._cut_short = ConnectionRejected(str(error))
         self.close()  # first: a log that nobody reads must not keep the lock
-        self._reporter.report(ConnectionRejected(str(error)))
+        self.tell_client()
 
     def timed_out(self, reason: str) -> None:
-        """Tell that a time limit of the host ended the session."""
+        """A time limit of the host ends the session: `close` will tell the host, `tell_client` the client."""
         from ..events.session import SessionTimedOut
 
-        self._reporter.report(SessionTimedOut(reason))
+        self.outcome = "timed out"
+        self._cut_short = SessionTimedOut(reason)
 
     def interrupted(self, signal: str) -> None:
-        """A signal of this name is what ended the session: tell it (spec: rpc.md section 5.7)."""
+        """A signal of this name ends the session (spec: rpc.md section 5.7); told as in `timed_out`."""
         from ..events.session import SessionInterrupted
 
-        self._reporter.report(SessionInterrupted(signal))
+        self.outcome = f"signal {signal}"
+        self._cut_short = SessionInterrupted(signal)
+
+    def tell_client(self) -> None:
+        """Tell the client what cut its session short, if something did; after `close`, as it may not be reading."""
+        cut_short, self._cut_short = self._cut_short, None
+        if cut_short is not None:
+            self._client_log.report(cut_short)
 
     def close(self) -> None:
         """Close the repository and give its lock back. If that went wrong, `exit_code` is 2. Twice is fine."""
@@ -138,6 +151,8 @@ class Connection:
             self.exit_code = self.exit_code or _FAULT
         if not self._released:
             self._released = True
+            if self._cut_short is not None:
+                self._host_reporter.report(self._cut_short)
             self._report_end()
 
     def _report_end(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
+from ..reporting import Reporter
 from ..values import Value
 
 TYPE_CHECKING = False
@@ -13,18 +14,19 @@ if TYPE_CHECKING:
     from ..engine.repository import Repository
     from ..engine.requests import OpenRequest
     from ..policy.access import AccessPolicy
-    from ..reporting import Reporter
     from ..wire.loglines import ClientLog
 
 ANNOUNCED_VERSION = (1, 4, 5, -1)
 """The version clients 1.x are told: it makes them use every feature (spec: rpc.md section 2.2)."""
 
+_NOBODY = Reporter()
+
 
 class Services(Value):
     """`resolve_path`: a client's raw path -> the absolute path of the repository; raises PathNotAllowed.
     `open_repository`: opens or creates and locks what is there. `reporter` is told everything, `client_log` is that
-    part of it which writes to the client and is told when the client turns out to read JSON. `clock`: seconds,
-    ascending.
+    part of it which writes to the client and is told when the client turns out to read JSON; `host_reporter` is the
+    other part. `clock`: seconds, ascending.
     """
 
     resolve_path: Callable[[bytes], str]
@@ -32,5 +34,6 @@ class Services(Value):
     access: AccessPolicy
     reporter: Reporter
     client_log: ClientLog
+    host_reporter: Reporter = _NOBODY
     server_version: tuple[int, ...] = ANNOUNCED_VERSION
     clock: Callable[[], float] = staticmethod(monotonic)

@@ -48,15 +48,17 @@ class Hook(Sink):
         self._complain = complain
         self._waiting: queue.Queue[Record | None] = queue.Queue(_MOST_WAITING)
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._lock = threading.Lock()  # for the two around it
+        self._left_out = 0
         self._end = float("inf")  # seconds of the monotonic clock: nothing runs any more from then on
 
     def write(self, record: Record) -> None:
-        try:
-            self._waiting.put_nowait(record)
-        except queue.Full:
-            return
-        with self._starting:
+        with self._lock:
+            try:
+                self._waiting.put_nowait(record)
+            except queue.Full:
+                self._left_out += 1
+                return
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="borg-serve hook", daemon=True)
                 self._thread.start()
@@ -69,16 +71,29 @@ class Hook(Sink):
         with suppress(queue.Full):
             self._waiting.put(None, timeout=self._time_limit)
         self._thread.join(self._time_limit + 1)
+        with suppress(queue.Empty):
+            while True:
+                self._left_out += self._waiting.get_nowait() is not None
+        self._tell_what_was_left_out()
 
     def _run(self) -> None:
         while (record := self._waiting.get()) is not None:
             if time.monotonic() >= self._end:
-                self._complain(f"the command {self._command!r} was not run for all events: it takes too long")
+                with self._lock:
+                    self._left_out += 1
                 return
             try:
                 self._run_once(json.dumps(record).encode() + b"\n")
             except Exception as error:  # noqa: BLE001 - nothing of this is the backup's business
                 self._complain(f"the command {self._command!r} could not be run: {error}")
+            if self._waiting.empty():
+                self._tell_what_was_left_out()
+
+    def _tell_what_was_left_out(self) -> None:
+        with self._lock:
+            count, self._left_out = self._left_out, 0
+        if count:
+            self._complain(f"the command {self._command!r} was not run for {count} event(s): it takes too long")
 
     def _run_once(self, line: bytes) -> None:
         process = subprocess.Popen(  # noqa: S602 - the host's own words, for the shell

@@ -17,7 +17,7 @@ import time
 from ..errors import UsageError
 from .base import Sink
 from .hostlog import tell_host
-from .record import time_text
+from .record import dropped_record, time_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Relay(Sink):
         self._dropped = 0
 
     def write(self, record: Record) -> None:
-        if self._dropped and self._send({"time": record["time"], "event": "records-dropped", "count": self._dropped}):
+        if self._dropped and self._send(dropped_record(record, self._dropped)):
             self._dropped = 0
         if not self._send(record):
             self._dropped += 1

@@ -1,16 +1,17 @@
 """Figures for Prometheus, in the files that its node exporter collects.
 
 One file for each repository, and one for what concerns none. Counters go on from what the file says, under a lock, so
-that they add up over all processes and sessions.
+that they add up over all processes and sessions. What cannot be written now is written with what comes next.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import suppress
+
+import portalocker
 
 from ..errors import UsageError
 from .base import Sink
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     Figures: TypeAlias = dict[tuple[str, Labels], float]
 
 GAUGES: Final = {
-    "borg_serve_last_commit_timestamp_seconds": "When something was committed last.",
+    "borg_serve_last_commit_timestamp_seconds": "When objects were added or deleted last.",
     "borg_serve_objects": "Objects after the last commit.",
     "borg_serve_used_bytes": "What counted for the quota after the last commit.",
     "borg_serve_quota_bytes": "The storage quota, 0 for none.",
@@ -44,11 +45,13 @@ COUNTERS: Final = {
     "borg_serve_sessions": "Sessions that have ended.",
     "borg_serve_received_bytes": "Bytes received from clients.",
     "borg_serve_sent_bytes": "Bytes sent to clients.",
-    "borg_serve_denied": "Calls and paths refused.",
+    "borg_serve_denied": "Commands, paths and calls refused.",
     "borg_serve_damage": "Findings of damage.",
 }
 _DAMAGE: Final = ("check-failed", "index-damaged", "hints-damaged", "commit-damaged", "transactions-lost")
-_CURE: Final = "pip install 'borg-serve-lib[metrics]'"
+_CURE: Final = "pip install '.[metrics]' in a clone of borg_serve_lib, or pip install prometheus-client"
+_PATIENCE: Final = 5.0
+"""Seconds to wait for the others who write to the directory."""
 _READABLE: Final = 0o644
 """The node exporter runs as somebody else."""
 
@@ -59,18 +62,14 @@ class Metrics(Sink):
     def __init__(
         self, directory: str, *, complain: Callable[[str], None] = tell_host, **clock: Callable[[], float]
     ) -> None:
-        """`complain`: is told of files that cannot be written. Raises UsageError if `directory` is none that can be
+        """`complain`: is told once that files cannot be written. Raises UsageError if `directory` is none that can be
         written to, or the package prometheus_client is missing.
         """
         super().__init__(**clock)
-        try:
-            import prometheus_client  # noqa: F401 - loaded when it is needed
-        except ImportError:
-            raise UsageError(f"metrics need the package prometheus_client; {_CURE}") from None
-        if not os.path.isdir(directory) or not os.access(directory, os.W_OK | os.X_OK):
-            raise UsageError(f"the metrics directory {directory!r} is no directory that can be written to")
+        demand_usable(directory)
         self._directory = directory
         self._complain = complain
+        self._complained = False
         self._repositories: dict[str, str] = {}
         self._gauges: dict[str, Figures] = defaultdict(dict)
         self._increases: dict[str, Figures] = defaultdict(lambda: defaultdict(float))
@@ -102,7 +101,9 @@ class Metrics(Sink):
     # --- what is counted
 
     def _take_commit(self, repository: str, record: Record) -> None:
-        self._set(repository, "borg_serve_last_commit_timestamp_seconds", int(self._now()))
+        if record["added"] or record["deleted"]:
+            # Compaction commits, too: it must not look like a backup.
+            self._set(repository, "borg_serve_last_commit_timestamp_seconds", int(self._now()))
         self._set(repository, "borg_serve_objects", record["objects"])
         self._set(repository, "borg_serve_used_bytes", record["bytes_used"])
         self._set(repository, "borg_serve_quota_bytes", record["quota"])
@@ -120,28 +121,54 @@ class Metrics(Sink):
         self._add(repository, "borg_serve_received_bytes", record["bytes_in"])
         self._add(repository, "borg_serve_sent_bytes", record["bytes_out"])
 
-    def _take_refusal(self, repository: str, record: Record) -> None:
-        self._add(repository, "borg_serve_denied", 1, kind=str(record["event"]).partition("-")[0])
+    def _take_refusal(self, repository: str, record: Record, count: object = 1) -> None:
+        self._add(repository, "borg_serve_denied", count, kind=str(record["event"]).partition("-")[0])
+
+    def _take_omitted(self, repository: str, record: Record) -> None:
+        """Count what there are no records of."""
+        counts = record["counts"]
+        assert isinstance(counts, dict)  # noqa: S101 - see EventsOmitted
+        for event, count in counts.items():
+            if event in _DAMAGE:
+                self._add(repository, "borg_serve_damage", count)
+            elif event.endswith("-refused"):
+                self._take_refusal(repository, {"event": event}, count)
 
     # --- files
 
     def _save(self) -> None:
         for repository in {*self._gauges, *self._increases}:
-            gauges, increases = self._gauges.pop(repository, {}), self._increases.pop(repository, {})
             try:
                 with self._locked():
-                    self._update(repository, gauges, increases)
-            except (OSError, ValueError) as error:
-                self._complain(f"metrics cannot be written to {self._directory!r}: {error}")
+                    self._update(repository, self._gauges.get(repository, {}), self._increases.get(repository, {}))
+            except (OSError, ValueError, portalocker.LockException) as error:
+                # The figures wait for the next time.
+                if not self._complained:
+                    self._complain(f"metrics cannot be written to {self._directory!r}: {error}")
+                self._complained = True
+            else:
+                self._gauges.pop(repository, None)
+                self._increases.pop(repository, None)
+                self._complained = False
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        descriptor = os.open(f"{self._directory}/.borg_serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+    def _locked(self) -> portalocker.Lock:
+        """Return the lock on the directory. Entering it raises LockException if another has it for too long."""
+        return portalocker.Lock(
+            f"{self._directory}/.borg_serve.lock",
+            timeout=_PATIENCE,
+            check_interval=0.05,
+            flags=portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING,
+            opener=self._open_lock,
+        )
+
+    def _open_lock(self, path: str, flags: int) -> int:
+        """Open the lock file, for all who may write to the directory."""
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        with suppress(OSError):  # another account made it, and has done this
+            directory = os.stat(self._directory)
+            os.fchown(descriptor, -1, directory.st_gid)
+            os.fchmod(descriptor, directory.st_mode & 0o666)
+        return descriptor
 
     def _update(self, repository: str, gauges: Figures, increases: Figures) -> None:
         from prometheus_client import CollectorRegistry, write_to_textfile
@@ -164,7 +191,19 @@ _TAKERS: Final[dict[str, Callable[[Metrics, str, Record], None]]] = {
     "session-closed": Metrics._take_end,
     "path-refused": Metrics._take_refusal,
     "call-refused": Metrics._take_refusal,
+    "command-refused": Metrics._take_refusal,
+    "events-omitted": Metrics._take_omitted,
 }
+
+
+def demand_usable(directory: str) -> None:
+    """Raise UsageError if figures cannot be kept in `directory`, with the cure where there is one."""
+    try:
+        import prometheus_client  # noqa: F401 - loaded when it is needed
+    except ImportError:
+        raise UsageError(f"metrics need the package prometheus_client; {_CURE}") from None
+    if not os.path.isdir(directory) or not os.access(directory, os.W_OK | os.X_OK):
+        raise UsageError(f"the metrics directory {directory!r} is no directory that can be written to")
 
 
 def file_name(repository: str) -> str:

@@ -43,6 +43,12 @@ def record_of(event: Event, peer: Peer, now: float) -> Record:
     return record
 
 
+def dropped_record(following: Record, count: int) -> Record:
+    """Return the record that stands for `count` ones that could not be written, before `following` in its session."""
+    common = {name: following[name] for name in ("time", "session", "user", "address", "client") if name in following}
+    return {"time": "", "event": "records-dropped", "level": "warning"} | common | {"count": count}
+
+
 def time_text(seconds: float) -> str:
     """Return a time since 1970 as `2026-11-24T01:02:03.456+00:00`."""
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")

@@ -70,13 +70,13 @@ def serve_stdio(
     _enlarge_pipe(stdout)
     try:
         _serve_and_close(connection, Watch(stdin, stdout, limits, exits=exits), stdin, stdout, ending)
-    except TimeIsUp as end:
+    except TimeIsUp:
         if takes_a_line(stderr):
-            connection.timed_out(str(end))
+            connection.tell_client()
         return connection.exit_code or _TIMED_OUT
     except SessionEnded as end:
         if takes_a_line(stderr):
-            connection.interrupted(signal.Signals(end.signum).name)
+            connection.tell_client()
         return SIGNALLED + end.signum
     except (_PeerGone, ClientVanished):
         return connection.exit_code or _PEER_GONE
@@ -89,10 +89,10 @@ def _serve_and_close(connection: Connection, watch: Watch, stdin: int, stdout: i
             watch.install()
             _serve(connection, stdin, stdout, watch)
         except SessionEnded as end:
-            connection.outcome = f"signal {signal.Signals(end.signum).name}"
+            connection.interrupted(signal.Signals(end.signum).name)
             raise
-        except TimeIsUp:
-            connection.outcome = "timed out"
+        except TimeIsUp as end:
+            connection.timed_out(str(end))
             raise
         except (_PeerGone, ClientVanished):
             connection.outcome = "client vanished"

@@ -60,7 +60,6 @@ async def serve_streams(
     try:
         await _within(session.serve(), limits.session, "the session took longer than it may")
     except TimeIsUp as end:
-        connection.outcome = "timed out"
         connection.timed_out(str(end))
         return connection.exit_code or _FAULT
     except asyncio.CancelledError:
@@ -71,6 +70,7 @@ async def serve_streams(
         return connection.exit_code or _FAULT
     finally:
         await asyncio.shield(session.work(connection.close))
+        connection.tell_client()
         pool.shutdown(wait=False)
     return connection.exit_code
 

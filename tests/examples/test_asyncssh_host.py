@@ -172,3 +172,21 @@ def test_many_backups_at_once_and_a_client_that_vanishes(host: Hosting) -> None:
             assert time.monotonic() < deadline + 30
             time.sleep(0.02)
     host.run("alice", "check", host.url("/./0"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (CONFIGURATION.replace("10M", "much"), "UsageError: 'much' is no size"),
+        (CONFIGURATION.replace('"10M"', "1000"), "UsageError: '1000' is too small"),
+        ("listen = ", "TOMLDecodeError"),
+        ("[customers]", "KeyError: 'listen'"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_one_line(text: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "host.toml").write_text(text)
+    words = [sys.executable, str(EXAMPLES / "asyncssh_host.py"), str(tmp_path / "host.toml")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -104,7 +104,7 @@ def test_each_part_works_by_itself(tmp_path: Path) -> None:
     assert not parts.is_allowed("/srv/alice", b"/srv/alice/../bob")
     assert parts.who_holds(tmp_path) == ["exclusive, alive"]
     opened, count, missing = parts.dispatched(
-        ("open", {"path": "/laptop", "create": True, "exclusive": True}), ("__len__", {}), ("get", {"id": bytes(32)})
+        ("open", {"path": b"/laptop", "create": True, "exclusive": True}), ("__len__", {}), ("get", {"id": bytes(32)})
     )
     assert len(opened) == 32
     assert (count, missing) == (0, b"ObjectNotFound")

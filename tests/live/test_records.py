@@ -129,9 +129,11 @@ def test_a_session_whose_server_is_killed_is_recorded(host: SimpleNamespace) -> 
     )
 
 
-def test_what_cannot_be_recorded_ends_the_session_with_one_line_before_it_begins(host: SimpleNamespace) -> None:
+def test_what_cannot_be_recorded_stops_no_backup_and_the_client_learns_nothing_of_it(host: SimpleNamespace) -> None:
     (host.records / "audit.log").mkdir()
-    done = host.run(host.borg, "info", host.sshd.url(host.repository), code=2)
-    assert "Remote: borg-serve: the audit log" in done.stderr
-    assert "cannot be written: Is a directory" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = host.run(host.borg, "init", "--debug", "-e", "none", host.sshd.url(host.repository))
+    assert "audit" not in done.stderr
+    deadline = time.monotonic() + 30
+    while not (host.records / "hook").exists() and time.monotonic() < deadline:  # the other records are kept
+        time.sleep(0.05)
+    assert "session-opened" in (host.records / "hook").read_text()

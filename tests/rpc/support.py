@@ -166,6 +166,7 @@ class Host:
             access=access or AllowAll(),
             reporter=FanOut([log, self.reporter]),
             client_log=log,
+            host_reporter=self.reporter,
         )
 
     def _resolve(self, raw: bytes) -> str:

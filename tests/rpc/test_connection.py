@@ -11,10 +11,18 @@ from hypothesis import strategies as st
 
 from borg_serve_lib import errors
 from borg_serve_lib.events.locks import LockLost
-from borg_serve_lib.events.session import ClosingFailed, ConnectionRejected, InternalFailure, SessionInterrupted
+from borg_serve_lib.events.session import (
+    ClosingFailed,
+    ConnectionRejected,
+    InternalFailure,
+    SessionClosed,
+    SessionInterrupted,
+    SessionTimedOut,
+)
 from borg_serve_lib.limits import MAX_MESSAGE_SIZE
-from borg_serve_lib.reporting import Event
+from borg_serve_lib.reporting import Event, FanOut
 from borg_serve_lib.rpc.connection import Connection, State
+from borg_serve_lib.wire.loglines import ClientLog
 
 from .support import ALLOWED_PATH, OPEN, REPOSITORY_ID, Client, Events, Host, named, oid, positional, unpacked
 
@@ -187,21 +195,20 @@ def test_garbage_ends_the_connection_after_the_calls_before_it(garbage: bytes, c
     assert (connection.state, connection.exit_code) == (State.FAILED, code)
 
 
-def test_the_repository_is_given_back_before_garbage_is_told_of() -> None:
-    closed_then: list[int] = []
+def test_the_repository_is_given_back_before_anybody_is_told_of_garbage() -> None:
+    host = Host()
+    told: list[tuple[str, int]] = []
+    log = ClientLog(lambda _: told.append(("client", host.repository.closed)), now=lambda: 0.0)
 
     class Slow(Events):
-        """A log that nobody reads."""
-
         def report(self, event: Event) -> None:
             if isinstance(event, ConnectionRejected):
-                closed_then.append(host.repository.closed)
+                told.append(("host", host.repository.closed))
 
-    host = Host()
-    host.services = host.services.evolve(reporter=Slow())
+    host.services = host.services.evolve(client_log=log, host_reporter=Slow(), reporter=FanOut([log, Slow()]))
     client = Client(host, opened=True)
     client.hears(b"\xc1")
-    assert closed_then == [1]
+    assert told == [("host", 1), ("client", 1)]
 
 
 def test_a_message_that_is_announced_too_long_is_refused_at_its_head() -> None:
@@ -297,10 +304,33 @@ def test_the_exit_code_of_a_rejected_connection_is_kept_whatever_closing_brings(
     assert client.connection.exit_code == 85
 
 
-def test_a_signal_that_ended_the_session_is_one_line_of_level_error() -> None:
+CUT_SHORT = {
+    "signal SIGTERM": (lambda client: client.connection.interrupted("SIGTERM"), SessionInterrupted),
+    "timed out": (lambda client: client.connection.timed_out("it was idle for too long"), SessionTimedOut),
+    "rejected": (lambda client: client.hears(b"\xc1"), ConnectionRejected),
+}
+
+
+@pytest.mark.parametrize("outcome", CUT_SHORT)
+def test_the_host_learns_what_cut_a_session_short_before_the_session_is_closed(outcome: str) -> None:
+    cut, kind = CUT_SHORT[outcome]
+    client = Client(opened=True)
+    cut(client)
+    client.connection.close()  # and the client is never told
+    first, last = client.host.reporter.events[-2:]
+    assert isinstance(first, kind)
+    assert isinstance(last, SessionClosed)
+    assert last.outcome == outcome
+    assert len(client.host.reporter.of(kind)) == 1
+
+
+def test_a_signal_that_ended_the_session_is_one_line_of_level_error_for_the_client() -> None:
     client = Client()
     client.connection.interrupted("SIGTERM")
-    assert client.host.reporter.of(SessionInterrupted) == [SessionInterrupted("SIGTERM")]
+    client.connection.close()
+    assert client.host.lines == []
+    for _ in range(2):
+        client.connection.tell_client()
     assert client.host.lines == [b"$LOG ERROR borg.remote Remote: received SIGTERM, the session ends\n"]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from borg_serve_lib.errors import UsageError
-from borg_serve_lib.sinks.auditlog import AuditLog
+from borg_serve_lib.sinks.auditlog import AuditLog, demand_appendable
 
 from .support import ALICE, COMMITTED, NOON, SESSION, together
 
@@ -66,7 +66,7 @@ def test_many_processes_append_whole_lines(path: Path) -> None:
     together(
         4,
         f"""
-        from borg_serve_lib.sinks.auditlog import AuditLog
+        from borg_serve_lib.sinks.auditlog import AuditLog, demand_appendable
         from borg_serve_lib.events.session import PathRefused
 
         log = AuditLog({str(path)!r})
@@ -132,13 +132,67 @@ def largest_file() -> Iterator[int]:
 def test_a_full_disk_costs_records_and_nothing_else(path: Path, largest_file: int) -> None:
     kept = Kept(path)
     kept.report(10)
-    assert path.stat().st_size == largest_file
+    assert 0 < path.stat().st_size < largest_file
+    before = len(lines(path))  # each of them whole
     assert len(kept.complaints) == 1
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits[1], limits[1]))
     kept.report()
+    assert [line["event"] for line in lines(path)[before:]] == ["records-dropped", "transaction-committed"]
+    assert before + lines(path)[before]["count"] == 10
+
+
+def test_a_torn_record_goes_although_others_append_to_the_same_file(path: Path, largest_file: int) -> None:
+    kept, other = Kept(path), Kept(path)
+    kept.report(10)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits[1], limits[1]))
+    before = len(lines(path))
+    other.report()
+    assert [line["event"] for line in lines(path)[before:]] == ["transaction-committed"]
+
+
+def test_what_somebody_has_written_behind_a_torn_record_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, write = Kept(path), os.write
+
+    def torn(descriptor: int, line: bytes) -> int:
+        written = write(descriptor, line[:20])
+        with path.open("ab") as file:
+            file.write(b'\n{"event": "another"}\n')
+        return written
+
+    monkeypatch.setattr(os, "write", torn)
+    kept.report()
+    monkeypatch.undo()
+    kept.report()
     told = path.read_bytes().split(b"\n")
-    whole = [line for line in told if line.endswith(b"}")]
-    assert len(whole) == len(told) - 2  # the torn one, and the end
-    assert [json.loads(line)["event"] for line in whole[-2:]] == ["records-dropped", "transaction-committed"]
-    assert len(whole) - 2 + json.loads(whole[-2])["count"] == 10
+    assert [json.loads(line)["event"] for line in told[1:-1]] == ["another", "records-dropped", "transaction-committed"]
+
+
+def test_the_rest_of_a_record_that_a_crash_has_cut_off_is_glued_to_nothing(path: Path) -> None:
+    path.write_bytes(b'{"event": "torn')
+    Kept(path).report(2)
+    told = path.read_bytes().split(b"\n")
+    assert told[0] == b'{"event": "torn'
+    assert [json.loads(line)["event"] for line in told[1:-1]] == ["transaction-committed"] * 2
+
+
+def test_what_stands_for_dropped_records_has_what_every_line_has(path: Path, tmp_path: Path) -> None:
+    kept = Kept(path)
+    path.rename(tmp_path / "moved")
+    path.mkdir()
+    kept.report()
+    path.rmdir()
+    kept.report()
+    dropped = lines(path)[0]
+    assert list(dropped) == ["time", "event", "level", "session", "user", "address", "client", "count"]
+
+
+def test_whether_a_log_could_be_kept_is_found_out_without_making_it(path: Path) -> None:
+    demand_appendable(str(path))
+    assert not path.exists()
+    path.touch()
+    demand_appendable(str(path))
+    for place in (path / "below", path.parent / "missing" / "log", path.parent):
+        with pytest.raises(UsageError, match="cannot be written"):
+            demand_appendable(str(place))

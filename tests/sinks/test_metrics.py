@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
+import portalocker
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from borg_serve_lib.errors import UsageError
 from borg_serve_lib.events.maintenance import CheckFailed, CheckFinishedWithErrors
-from borg_serve_lib.events.session import PathRefused, RepositoryOpened, SessionClosed
+from borg_serve_lib.events.session import CallRefused, PathRefused, RepositoryOpened, SessionClosed
 from borg_serve_lib.reporting import Event, Peer
 from borg_serve_lib.sinks.metrics import Metrics, file_name
 
-from .support import ALICE, NOON, SESSION, together
+from .support import ALICE, COMMITTED, NOON, SESSION, together
 
 
 def figures(directory: Path, repository: str) -> dict[str, float]:
@@ -83,6 +85,25 @@ def test_repositories_and_sessions_without_one_have_files_of_their_own(tmp_path:
     assert figures(tmp_path, "/srv/alice")["denied_totalcall"] == 1
 
 
+def test_all_that_is_refused_is_counted_however_much_of_it_there_are_records_of(tmp_path: Path) -> None:
+    opened = RepositoryOpened("/srv/alice", "none")
+    closed = SessionClosed("/srv/alice", "", "completed", 1.0, 5, 6, {})
+    tell(tmp_path, opened, *[CallRefused("put", "no")] * 350, *[PathRefused("/x", "/x")] * 250, closed)
+    found = figures(tmp_path, "/srv/alice")
+    assert (found["denied_totalcall"], found["denied_totalpath"]) == (350, 250)
+
+
+def test_all_damage_is_counted(tmp_path: Path) -> None:
+    tell(tmp_path, RepositoryOpened("/srv/alice", "none"), *[CheckFailed("x")] * 250, SESSION[-1])
+    assert figures(tmp_path, "/srv/alice")["damage_total"] == 250
+
+
+def test_a_compaction_does_not_look_like_a_backup(tmp_path: Path) -> None:
+    tell(tmp_path, RepositoryOpened("/srv/alice", "none"), COMMITTED.evolve(added=0, deleted=0, overwritten=1))
+    found = figures(tmp_path, "/srv/alice")
+    assert (found["used_bytes"], found.get("last_commit_timestamp_seconds")) == (5000, None)
+
+
 def test_damage_and_a_check_that_finds_it_are_told(tmp_path: Path) -> None:
     tell(tmp_path, RepositoryOpened("/srv/alice", "exclusive"), CheckFailed("x"), CheckFinishedWithErrors("full"))
     assert figures(tmp_path, "/srv/alice") == {
@@ -105,16 +126,46 @@ def test_a_file_that_cannot_be_understood_is_begun_anew(tmp_path: Path) -> None:
     assert figures(tmp_path, "/srv/alice")["transactions_total"] == 1
 
 
-def test_what_cannot_be_written_later_is_complained_of_and_hurts_nobody(tmp_path: Path) -> None:
-    directory, complaints = tmp_path / "gone", list[str]()
+def test_what_cannot_be_written_is_complained_of_once_and_written_later(tmp_path: Path) -> None:
+    directory, complaints = tmp_path / "metrics", list[str]()
     directory.mkdir()
-    metrics = Metrics(str(directory), complain=complaints.append)
-    directory.rmdir()
+    metrics = Metrics(str(directory), complain=complaints.append, now=lambda: NOON)
+    directory.rename(tmp_path / "gone")
     for event in SESSION:
-        metrics.report(event)
+        metrics.for_peer(ALICE).report(event)
+    assert len(complaints) == 1
+    assert "metrics cannot be written to" in complaints[0]
+    (tmp_path / "gone").rename(directory)
     metrics.close()
-    assert complaints
-    assert all("metrics cannot be written to" in complaint for complaint in complaints)
+    found = figures(directory, "/srv/alice")
+    assert (found["transactions_total"], found["sessions_totalcompleted"], found["objects"]) == (1, 1, 12)
+    assert len(complaints) == 1
+
+
+def test_somebody_who_keeps_the_lock_costs_figures_that_come_later_and_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("borg_serve_lib.sinks.metrics._PATIENCE", 0.05)
+    complaints: list[str] = []
+    metrics = Metrics(str(tmp_path), complain=complaints.append, now=lambda: NOON)
+    with portalocker.Lock(str(tmp_path / ".borg_serve.lock")):
+        for event in SESSION:
+            metrics.for_peer(ALICE).report(event)
+        assert not list(tmp_path.glob("*.prom"))
+    assert len(complaints) == 1
+    metrics.close()
+    assert figures(tmp_path, "/srv/alice")["transactions_total"] == 1
+
+
+@pytest.mark.parametrize(("of_directory", "of_lock"), [(0o755, 0o644), (0o775, 0o664), (0o700, 0o600)])
+def test_who_may_write_to_the_directory_may_take_its_lock(of_directory: int, of_lock: int, tmp_path: Path) -> None:
+    tmp_path.chmod(of_directory)
+    before = os.umask(0o077)
+    try:
+        tell(tmp_path, *SESSION)
+    finally:
+        os.umask(before)
+    assert (tmp_path / ".borg_serve.lock").stat().st_mode & 0o777 == of_lock
 
 
 @pytest.mark.parametrize("place", ["missing", "file"])
@@ -126,5 +177,5 @@ def test_a_directory_that_is_none_is_refused_at_once(place: str, tmp_path: Path)
 
 def test_without_the_package_the_cure_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(UsageError, match=r"pip install 'borg-serve-lib\[metrics\]'"):
+    with pytest.raises(UsageError, match=r"pip install '\.\[metrics\]'"):
         Metrics(str(tmp_path))

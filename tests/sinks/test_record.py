@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from borg_serve_lib import events
-from borg_serve_lib.events.maintenance import Progress
-from borg_serve_lib.events.session import InternalFailure, PathRefused
+from borg_serve_lib.events.maintenance import CheckFailed, CheckFinishedWithErrors, Progress
+from borg_serve_lib.events.session import CallFailed, InternalFailure, PathRefused
+from borg_serve_lib.limits import MAX_RECORDS_OF_A_KIND
 from borg_serve_lib.reporting import Event, Peer
 from borg_serve_lib.sinks.base import Sink
 from borg_serve_lib.sinks.record import Record, event_name, record_of
 
-from .support import ALICE, CLOSED, NOON
+from .support import ALICE, CLOSED, COMMITTED, NOON
 
 
 class Kept(Sink):
@@ -78,6 +79,42 @@ def test_steps_of_progress_are_no_records_and_sessions_are_told_apart() -> None:
     sink.report(CLOSED)
     sink.report(Progress("repository.check", 1, 2, "x"))
     assert [record.get("client") for record in sink.records] == ["alice", None]
+
+
+def test_what_a_session_repeats_is_counted_and_not_recorded_for_ever() -> None:
+    sink = Kept()
+    session, other = sink.for_peer(ALICE), sink.for_peer(Peer("other"))
+    for _ in range(40_000):
+        session.report(CallFailed("get", "ObjectNotFound", "x"))
+    for event in (PathRefused("/a", "/b"), *[COMMITTED] * 150, CLOSED):
+        session.report(event)
+    other.report(CallFailed("get", "ObjectNotFound", "x"))
+    other.report(CLOSED)
+    names = [record["event"] for record in sink.records]
+    assert names == [
+        *["call-failed"] * MAX_RECORDS_OF_A_KIND,
+        "path-refused",
+        *["transaction-committed"] * 150,
+        "events-omitted",
+        "session-closed",
+        "call-failed",
+        "session-closed",
+    ]
+    (omitted,) = [record for record in sink.records if record["event"] == "events-omitted"]
+    assert (omitted["counts"], omitted["session"]) == ({"call-failed": 40_000 - MAX_RECORDS_OF_A_KIND}, ALICE.session)
+
+
+def test_the_end_of_a_check_tells_how_many_findings_were_left_out_each_once() -> None:
+    sink = Kept()
+    session = sink.for_peer(ALICE)
+    for _ in range(2):
+        for _ in range(150):
+            session.report(CheckFailed("x"))
+        session.report(CheckFinishedWithErrors("full"))
+    assert [record["counts"] for record in sink.records if "counts" in record] == [
+        {"check-failed": 150 - MAX_RECORDS_OF_A_KIND},
+        {"check-failed": 150},
+    ]
 
 
 def test_no_field_of_an_event_takes_the_place_of_what_every_record_has() -> None:

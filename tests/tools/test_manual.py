@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,17 +40,17 @@ def test_the_man_page_is_what_man_understands() -> None:
     assert done.stderr == ""
 
 
-def completed(*line: str) -> list[str]:
-    """What bash offers for the last word of a line."""
+def completed(*line: str, where: str = "/") -> list[str]:
+    """What bash offers for the last word of a line, in the directory `where`."""
     script = f"""
     {manual("bash")}
     COMP_WORDS=({" ".join(f"'{word}'" for word in line)}); COMP_CWORD={len(line) - 1}
-    cd /nowhere 2>/dev/null || cd /
+    cd '{where}'
     _borg_serve; printf '%s\\n' "${{COMPREPLY[@]}}"
     """
     done = subprocess.run(["bash", "-u", "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    return done.stdout.split()
+    return [each for each in done.stdout.splitlines() if each]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,16 @@ def completed(*line: str) -> list[str]:
         (("borg-serve", "repo", "com"), ["compact"]),
         (
             ("borg-serve", "repo", "compact", "--"),
-            ["--help", "--json", "--lock-wait", "--threshold", "--cleanup-commits"],
+            [
+                "--help",
+                "--json",
+                "--lock-wait",
+                "--audit-log",
+                "--syslog",
+                "--metrics-dir",
+                "--threshold",
+                "--cleanup-commits",
+            ],
         ),
         (("borg-serve", "manual", "fi"), ["fish"]),
         (("borg-serve", "--no-such"), []),
@@ -71,6 +81,13 @@ def completed(*line: str) -> list[str]:
 )
 def test_bash_completes(line: tuple[str, ...], offered: list[str]) -> None:
     assert sorted(completed(*line)) == sorted(offered)
+
+
+def test_bash_completes_names_with_spaces_as_one(tmp_path: Path) -> None:
+    (tmp_path / "my laptop").mkdir()
+    (tmp_path / "my laptop" / "old one").mkdir()
+    assert completed("borg-serve", "repo", "info", "my", where=str(tmp_path)) == ["my laptop"]
+    assert completed("borg-serve", "repo", "info", "my laptop/", where=str(tmp_path)) == ["my laptop/old one"]
 
 
 def test_fish_is_told_of_each_option() -> None:

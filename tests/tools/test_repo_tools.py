@@ -21,6 +21,7 @@ import pytest
 from borg_serve_lib import FileLockManager, FilesystemProvider, OpenRequest, open_repository
 from borg_serve_lib.engine.opening import HostRules
 from borg_serve_lib.limits import MANIFEST_ID
+from borg_serve_lib.sinks.metrics import file_name
 from tests.vectors_support import expected, unpack
 
 TOOL = [sys.executable, "-m", "borg_serve_cli", "repo"]
@@ -121,11 +122,32 @@ def test_info_works_where_nothing_may_be_written(repository: Path) -> None:
             place.chmod(place.stat().st_mode | 0o200)
 
 
+@pytest.mark.parametrize(
+    ("name", "objects", "hints"),
+    [("missing-all-three", False, False), ("empty-index", False, False), ("missing-hints", True, False)],
+)
+def test_info_of_missing_caches_says_unknown_and_not_nothing(
+    name: str, objects: bool, hints: bool, tmp_path: Path
+) -> None:
+    told = asked("info", unpack(name, tmp_path), code=1)
+    for field, known in (("objects", objects), ("used_bytes", hints), ("freeable_bytes", hints)):
+        assert (told[field] is not None) is known, field
+    assert told["notes"]
+
+
+def test_info_tells_the_transaction_that_a_server_would_prove(tmp_path: Path) -> None:
+    told = asked("info", unpack("damaged-last-commit", tmp_path), code=1)
+    assert (told["transaction"], told["objects"]) == (17, 10)
+    assert len(told["notes"]) == 1
+    assert "COMMIT of transaction 17 is damaged" in told["notes"][0]
+
+
 # --- check
 
 
 def test_check_of_a_sound_repository(repository: Path) -> None:
-    assert asked("check", repository) == {"path": str(repository), "outcome": "no problems found", "findings": []}
+    told = asked("check", repository)
+    assert told == {"path": str(repository), "outcome": "no problems found", "findings": [], "notes": []}
     assert "no problems found" in run("check", repository).stdout
     assert not list(repository.glob("lock*"))
 
@@ -139,6 +161,25 @@ def test_check_finds_damage_and_repairs_it(tmp_path: Path) -> None:
     assert told["findings"][0] in done.stderr
     assert asked("check", "--repair", path, code=1)["outcome"] == "repaired"
     assert asked("check", path)["outcome"] == "no problems found"
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("corrupt-index", "Repository index missing or corrupted"),
+        ("missing-all-three", "Replaying segments"),
+        ("empty-index", "Replaying segments"),
+        ("missing-hints", "hints.17"),
+        ("corrupt-hints", "hints.17"),
+    ],
+)
+def test_caches_that_were_lost_are_noted_although_they_are_made_anew(name: str, note: str, tmp_path: Path) -> None:
+    told = asked("check", unpack(name, tmp_path / "1"), code=1)
+    assert (told["outcome"], told["findings"]) == ("sound, with notes", [])
+    assert note in " ".join(told["notes"])
+    done = run("check", unpack(name, tmp_path / "2"), code=1)
+    assert "sound, with notes" in done.stdout
+    assert note in done.stderr
 
 
 def test_a_check_may_be_done_in_parts(repository: Path) -> None:
@@ -188,6 +229,30 @@ def test_an_interrupted_check_gives_the_lock_back(number: signal.Signals, reposi
     assert not list(repository.glob("lock*"))
 
 
+@pytest.mark.parametrize("tool", ["check", "compact"])
+def test_what_a_tool_does_is_recorded_as_what_a_server_does(tool: str, tmp_path: Path) -> None:
+    path = unpack("corrupt-segment-crc", tmp_path)
+    records = ["--audit-log", tmp_path / "log", "--metrics-dir", tmp_path]
+    assert asked(tool, *records, path, code=int(tool == "check"))["notes"] == []
+    told = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert {(record["client"], bool(record["session"])) for record in told} == {(f"borg-serve repo {tool}", True)}
+    events = [record["event"] for record in told]
+    assert events[0] == "repository-opened"
+    figures = (tmp_path / file_name(str(path))).read_text()
+    if tool == "check":
+        assert events[-1] == "check-finished-with-errors"
+        assert f'borg_serve_last_check_sound{{repository="{path}"}} 0.0' in figures
+    else:
+        assert {"compaction-finished", "transaction-committed"} <= set(events)
+        assert "borg_serve_used_bytes" in figures
+        assert "borg_serve_last_commit_timestamp_seconds" not in figures  # it is no backup
+
+
+def test_a_record_that_cannot_be_kept_is_a_note(repository: Path, tmp_path: Path) -> None:
+    told = asked("check", "--audit-log", tmp_path, repository, code=1)
+    assert told["notes"] == [f"the audit log '{tmp_path}' cannot be written: Is a directory"]
+
+
 # --- compact
 
 
@@ -204,6 +269,39 @@ def test_compact_frees_what_was_replaced(repository: Path, clients: dict[str, Pa
         env={"PATH": os.environ["PATH"], "HOME": str(repository.parent), "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes"},
     )
     assert checked.returncode == 0, checked.stderr
+
+
+def test_where_nothing_can_be_freed_nothing_is_written(repository: Path) -> None:
+    asked("compact", repository)
+    before = files(repository)
+    assert asked("compact", repository) == {"path": str(repository), "freed": 0, "findings": [], "notes": []}
+    assert files(repository) == before
+
+
+def test_a_segment_that_is_too_damaged_to_compact_is_a_finding_and_the_rest_is_done(repository: Path) -> None:
+    with_it = open_repository(
+        str(repository),
+        OpenRequest(exclusive=True),
+        storages=FilesystemProvider(),
+        locks=FileLockManager.of_this_machine(),
+    )
+    with_it.put(b"\x03" * 32, bytes(50_000))
+    with_it.commit(compact=False)
+    with_it.delete(b"\x03" * 32)
+    with_it.commit(compact=False)
+    with_it.close()
+    largest = max(repository.glob("data/*/*"), key=lambda file: file.stat().st_size)
+    damaged = bytearray(largest.read_bytes())
+    damaged[60_000] ^= 1
+    largest.write_bytes(damaged)
+    told = asked("compact", repository, code=1)
+    assert told["freed"] > 40_000
+    assert told["findings"] == [
+        f"segment {largest.name} is damaged and cannot be compacted; please run borg check --repair"
+    ]
+    done = run("compact", repository, code=1)
+    assert "is damaged and cannot be compacted" in done.stderr
+    assert re.search(r"^freed: +0 B$", done.stdout, re.MULTILINE)  # and not less than nothing
 
 
 def test_what_is_append_only_is_not_compacted(tmp_path: Path) -> None:

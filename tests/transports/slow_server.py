@@ -12,6 +12,8 @@ import time
 import weakref
 from typing import Any
 
+from borg_serve_lib.events.session import SessionClosed, SessionInterrupted
+from borg_serve_lib.reporting import Event, FanOut, Reporter
 from borg_serve_lib.rpc.connection import Connection
 from borg_serve_lib.transports.linewriter import LineWriter
 from borg_serve_lib.transports.stdio import serve_stdio
@@ -67,10 +69,19 @@ class SlowHost(Host):
         return self.repositories[-1]
 
 
+class Told(Reporter):
+    """Notes what the host is told of the end."""
+
+    def report(self, event: Event) -> None:
+        if isinstance(event, (SessionInterrupted, SessionClosed)):
+            note(f"host told: {event.message().partition(' after')[0]}")
+
+
 def main(mode: str) -> int:
     SlowRepository.mode = mode
     log = ClientLog(LineWriter(2), now=lambda: 0.0)
-    services = SlowHost().services.evolve(reporter=log, client_log=log)
+    host = Told() if mode == "told" else Reporter()
+    services = SlowHost().services.evolve(reporter=FanOut([log, host]), client_log=log, host_reporter=host)
     status = serve_stdio(Connection(services), stdin=0, stdout=1)
     note(f"status {status}")
     return status

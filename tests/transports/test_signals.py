@@ -230,6 +230,20 @@ def test_a_log_that_nobody_reads_does_not_hold_up_the_end(full_pipe: int) -> Non
     assert journal == ["close begins", "closed", "status 143"]
 
 
+def test_the_host_is_told_of_a_signal_although_nobody_reads_the_log_and_once_the_lock_is_free(full_pipe: int) -> None:
+    with SlowServer("told", stderr=full_pipe) as server:
+        server.opens()
+        server.gets(signal.SIGTERM)
+        _, _, journal = server.ends()
+    assert journal == [
+        "close begins",
+        "closed",
+        "host told: received SIGTERM, the session ends",
+        "host told: session closed",
+        "status 143",
+    ]
+
+
 def test_a_client_that_does_not_read_its_replies_does_not_hold_up_a_signal() -> None:
     with SlowServer("") as server:
         server.opens()
