@@ -52,6 +52,16 @@ of 60 MiB ends would take minutes if it could be made of single bytes."""
 MAX_METHOD_NAME: Final = 100
 """Bytes of the longest method name a client may use; the longest real one has 24 (spec: rpc.md section 3)."""
 
+MAX_ARGUMENT_NAME: Final = 100
+"""Bytes of the longest name of an argument; the longest real one has 17 (spec: rpc.md section 3). What is text is
+decoded, and takes four times the room if a single character of it is far from ASCII."""
+
+MAX_TEXT_ARGUMENT: Final = 100
+"""Bytes of the longest argument that is text; the longest real one has 16 (spec: rpc.md section 3.7)."""
+
+MAX_TEXT_MSGID: Final = 100
+"""Bytes of the longest message id that is no number. Clients send numbers; their echo is copied into each reply."""
+
 MAX_KEYDATA_SIZE: Final = 1024 * 1024
 """Bytes of the largest repokey accepted; a real one has about 500 (spec: rpc.md section 3.5)."""
 
