@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 
@@ -215,6 +216,20 @@ def test_a_hundred_thousand_small_calls_take_little_memory(name: str, tmp_path: 
     assert ending.peak < MOST_FOR_SMALL_CALLS
     assert ending.status == 0
     assert ending.told == []
+
+
+@pytest.mark.parametrize("method", ["list", "scan"])
+def test_lists_of_many_objects_never_lie_in_memory_together(method: str, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    count = 24 * 4096 + 1  # the ids of a reply come in parts of 4096: the last one here is small
+    puts = (call("put", id=sha256(b"%d" % number).digest(), data=b"") for number in range(count))
+    converse(chain([opening(repository)], puts, [call("commit", compact=False)]), tmp_path)
+    asked = {"limit": count, "marker": None}
+    once = converse([opening(repository).replace(b"create\xc3", b"create\xc2"), call(method, **asked)], tmp_path)
+    often = converse([opening(repository).replace(b"create\xc3", b"create\xc2"), call(method, **asked) * 40], tmp_path)
+    assert once.replies > count * 35
+    assert often.replies > 40 * count * 35
+    assert often.peak < min(MOST_FOR_SMALL_CALLS, once.peak + MEGABYTE * 2)
 
 
 def test_a_client_that_sends_and_never_reads_holds_up_itself_alone(tmp_path: Path) -> None:

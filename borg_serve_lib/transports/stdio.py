@@ -33,6 +33,9 @@ _COALESCED = 1 << 17
 _MOST_BUFFERS = 512
 """The system takes 1024 of them at once."""
 
+_HEAD_AND_DATA = 2
+"""Parts of the most frequent replies."""
+
 _PIPE_SIZE = 1 << 20
 _F_SETPIPE_SZ = 1031
 """fcntl's F_SETPIPE_SZ, which Python 3.10's module does not have everywhere."""
@@ -120,17 +123,20 @@ def _serve(connection: Connection, stdin: int, stdout: int, watch: Watch) -> Non
 
 
 def _batches(connection: Connection, watch: Watch) -> Iterator[list[Buffer]]:
-    """Yield the replies to all calls that have arrived, small ones together."""
+    """Yield the replies to all calls that have arrived, small ones together. The next batch empties the last one."""
     batch: list[Buffer] = []
     size = 0
     for reply in connection:
         watch.demand_none()
         watch.progress()
         batch += reply
-        size += len(reply[-1])  # of two parts the first is small, and many parts are enough for themselves
+        # Of two parts the first is small; a list of ids has many, the last of which may be.
+        size += len(reply[-1]) if len(reply) <= _HEAD_AND_DATA else sum(map(len, reply))
         if size >= _COALESCED or len(batch) >= _MOST_BUFFERS:
             yield batch
-            batch = []
+            # What was sent is given up before the next reply is made: both may be large.
+            batch.clear()
+            reply = ()  # noqa: PLW2901
             size = 0
     if batch:
         yield batch

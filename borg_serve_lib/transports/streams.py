@@ -108,6 +108,7 @@ class _Session:
                 while batch := await self.work(_gathered, replies):
                     self._writer.write(batch)
                     connection.sent(len(batch))
+                    del batch  # before the next is made: both may be large
                     await self._waited_for(self._writer.drain())
 
     def work(self, function: Callable[..., _Result], *arguments: object) -> asyncio.Future[_Result]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -111,6 +112,36 @@ def test_large_replies_wait_until_the_client_reads() -> None:
         assert len(await talk.reader.read()) > 100 * len(LARGE)
 
     run(talk, host=full())
+
+
+def test_what_was_sent_is_given_up_before_the_next_reply_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Streams:
+        """Both ends at once: says what it was given, takes everything. `last`: what was written last."""
+
+        last = b""
+
+        def __init__(self, said: bytes) -> None:
+            self._said = [b"", said]
+
+        async def read(self, n: int) -> bytes:
+            return self._said.pop()
+
+        def write(self, data: bytes) -> None:
+            self.last = data
+
+        async def drain(self) -> None:
+            """Nothing waits."""
+
+    def get(self: FakeRepository, object_id: bytes) -> bytes:
+        holders.append(sys.getrefcount(streams.last) - sys.getrefcount(alone[0]))
+        return LARGE
+
+    monkeypatch.setattr(FakeRepository, "get", get)
+    holders: list[int] = []
+    alone = [bytes(100)]  # held by one list, as `last` is by one object
+    streams = Streams(OPEN + gets(10))
+    asyncio.run(serve_streams(Connection(full().services), streams, streams))
+    assert holders[1:] == [0] * 9  # the first reply is gathered with that to the open
 
 
 @pytest.mark.parametrize("cut", ["between calls", "in a message", "in a reply"])
