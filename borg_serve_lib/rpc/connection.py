@@ -66,8 +66,15 @@ class Connection:
         return self.state is not State.OPEN
 
     def get_buffer(self, sizehint: int = -1) -> memoryview:  # noqa: ARG002 - we know better how much is to come
-        """Return room, at least a byte, to put received bytes into; valid until the next reply is asked for."""
-        return self._frames.get_buffer()
+        """Return room, at least a byte, to put received bytes into; valid until the next reply is asked for.
+
+        If there is no memory for more, `state` is FAILED then, and what is put there is not looked at.
+        """
+        try:
+            return self._frames.get_buffer()
+        except ProtocolError as error:
+            self._reject(error)
+            return memoryview(bytearray(1))
 
     def buffer_updated(self, nbytes: int) -> None:
         """`nbytes` bytes were received into the room last returned. All replies must be asked for before the next."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import signal
 
-from ..rpc.connection import Connection
+from ..rpc.connection import Connection, State
 from .linewriter import takes_a_line
 from .watch import NO_LIMITS, ClientVanished, SessionEnded, TimeIsUp, TimeLimits, Watch
 
@@ -111,8 +111,11 @@ def _serve_and_close(connection: Connection, watch: Watch, stdin: int, stdout: i
 
 def _serve(connection: Connection, stdin: int, stdout: int, watch: Watch) -> None:
     while not connection.ended:
+        room = connection.get_buffer()
+        if connection.state is State.FAILED:
+            return
         watch.wait_begins()
-        count = _read(stdin, connection.get_buffer())
+        count = _read(stdin, room)
         watch.wait_ends()
         if not count:
             connection.eof_received()

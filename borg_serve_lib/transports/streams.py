@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from ..rpc.connection import Connection
+from ..rpc.connection import Connection, State
 from .watch import NO_LIMITS, TimeIsUp, TimeLimits
 
 TYPE_CHECKING = False
@@ -99,6 +99,8 @@ class _Session:
                 return
             while data and not connection.ended:
                 room = connection.get_buffer()
+                if connection.state is State.FAILED:
+                    return
                 count = min(len(room), len(data))
                 room[:count] = data[:count]
                 room.release()

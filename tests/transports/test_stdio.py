@@ -15,13 +15,14 @@ import msgpack
 import pytest
 
 from borg_serve_lib.engine.requests import OpenRequest
-from borg_serve_lib.errors import UsageError
+from borg_serve_lib.errors import ProtocolError, UsageError
 from borg_serve_lib.reporting import Level
 from borg_serve_lib.rpc.connection import Connection, State
 from borg_serve_lib.transports.linewriter import LineWriter
 from borg_serve_lib.transports.stdio import serve_stdio
 from borg_serve_lib.transports.watch import TimeLimits
 from borg_serve_lib.wire.calls import Reply
+from borg_serve_lib.wire.frames import FrameReader
 
 from ..rpc.support import OPEN, REPOSITORY_ID, FakeRepository, Host, named, oid
 
@@ -434,3 +435,16 @@ def test_lines_that_nobody_reads_are_dropped_until_somebody_does(pipes: Descript
     write(b"heard again\n")
     heard = os.read(pipes.from_server, 1 << 20)
     assert heard.endswith(b"\nheard again\n") or heard == b"heard again\n"
+
+
+def test_nothing_more_is_read_when_there_is_no_memory_for_it(
+    pipes: Descriptors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(_: FrameReader) -> memoryview:
+        raise ProtocolError("no memory")
+
+    monkeypatch.setattr(FrameReader, "get_buffer", no_memory)
+    connection = Connection(Host().services)
+    # Neither bytes nor their end are there: a read would wait for ever.
+    assert serve_stdio(connection, stdin=pipes.stdin, stdout=pipes.stdout) == BAD_STREAM
+    assert connection.outcome == "rejected"

@@ -11,11 +11,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from borg_serve_lib.errors import ProtocolError
 from borg_serve_lib.events.session import SessionClosed
 from borg_serve_lib.reporting import Level
 from borg_serve_lib.rpc.connection import Connection
 from borg_serve_lib.transports.streams import log_to, serve_streams
 from borg_serve_lib.transports.watch import NO_LIMITS, TimeLimits
+from borg_serve_lib.wire.frames import FrameReader
 
 from ..rpc.support import OPEN, REPOSITORY_ID, FakeRepository, Host, named, oid, unpacked
 
@@ -187,6 +189,20 @@ def test_garbage_ends_the_session_with_its_status() -> None:
         await talk.says(OPEN + b"\xc1" * 10)
         assert await talk.task == talk.connection.exit_code != 0
         assert (talk.outcome, talk.host.repository.closed) == ("rejected", 1)
+
+    run(talk)
+
+
+def test_a_session_without_memory_for_a_request_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(_: FrameReader) -> memoryview:
+        raise ProtocolError("no memory")
+
+    monkeypatch.setattr(FrameReader, "get_buffer", no_memory)
+
+    async def talk(talk: Talk) -> None:
+        talk.writer.write(OPEN)
+        assert await talk.task == 2
+        assert talk.outcome == "rejected"
 
     run(talk)
 
