@@ -79,3 +79,6 @@ MAX_ORIGINAL_COMMAND: Final = 64 * 1024
 
 MAX_PATH_SIZE: Final = 4096
 """Bytes of the longest repository path a client may name: PATH_MAX of Linux, above which no file can be opened."""
+
+MAX_SYMLINKS: Final = 40
+"""Symlinks on the way of a path that a restricted client names: MAXSYMLINKS of Linux, above which nothing is opened."""
