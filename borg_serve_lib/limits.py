@@ -52,6 +52,20 @@ of 60 MiB ends would take minutes if it could be made of single bytes."""
 MAX_METHOD_NAME: Final = 100
 """Bytes of the longest method name a client may use; the longest real one has 24 (spec: rpc.md section 3)."""
 
+MAX_KEPT_BUFFER: Final = 9 << 20
+"""Bytes of the receive buffer that a connection keeps between messages, and of the room that a message gets before more
+of it has come. The largest chunks of borg's default chunkers, 8 MiB, stay below it."""
+
+MAX_GATHERED_REPLIES: Final = 1 << 17
+"""Bytes of replies that are gathered while more calls wait; they go out before the next read in any case."""
+
+MAX_ANNOUNCED_GETS: Final = 64
+"""Waiting gets that are announced to the storage at once; clients 1.1 to 1.4 keep up to 100 on their way."""
+
+MAX_UNREAD_LOG: Final = 1 << 16
+"""Bytes of log lines that wait for a client to read them, as many as a pipe usually holds; beyond that they are
+dropped."""
+
 MAX_ARGUMENT_NAME: Final = 100
 """Bytes of the longest name of an argument; the longest real one has 17 (spec: rpc.md section 3). What is text is
 decoded, and takes four times the room if a single character of it is far from ASCII."""

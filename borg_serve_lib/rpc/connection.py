@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import Enum
 
 from ..errors import ProtocolError
+from ..limits import MAX_ANNOUNCED_GETS
 from ..wire.frames import FrameReader
 from .dispatcher import Dispatcher
 from .services import Services
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..wire.calls import Reply
-
-_ANNOUNCED_GETS = 64
-"""Waiting gets that are announced to the storage at once."""
 
 _FAULT = 2
 
@@ -113,7 +111,7 @@ class Connection:
             return
         if not self._dispatcher.wants_announcements:
             return
-        waiting = self._frames.waiting_gets(_ANNOUNCED_GETS)
+        waiting = self._frames.waiting_gets(MAX_ANNOUNCED_GETS)
         self._announced = len(waiting)
         self._dispatcher.announce(waiting)
 

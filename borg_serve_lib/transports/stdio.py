@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import signal
 
+from ..limits import MAX_GATHERED_REPLIES
 from ..rpc.connection import Connection, State
 from .linewriter import takes_a_line
 from .watch import NO_LIMITS, ClientVanished, SessionEnded, TimeIsUp, TimeLimits, Watch
@@ -27,11 +28,8 @@ if TYPE_CHECKING:
 
     from ..buffers import Buffer
 
-_COALESCED = 1 << 17
-"""Bytes of replies that are gathered while more calls wait; they go out before the next read in any case."""
-
 _MOST_BUFFERS = 512
-"""The system takes 1024 of them at once."""
+"""Buffers of one write; the system takes 1024."""
 
 _HEAD_AND_DATA = 2
 """Parts of the most frequent replies."""
@@ -135,7 +133,7 @@ def _batches(connection: Connection, watch: Watch) -> Iterator[list[Buffer]]:
         batch += reply
         # Of two parts the first is small; a list of ids has many, the last of which may be.
         size += len(reply[-1]) if len(reply) <= _HEAD_AND_DATA else sum(map(len, reply))
-        if size >= _COALESCED or len(batch) >= _MOST_BUFFERS:
+        if size >= MAX_GATHERED_REPLIES or len(batch) >= _MOST_BUFFERS:
             yield batch
             # What was sent is given up before the next reply is made: both may be large.
             batch.clear()

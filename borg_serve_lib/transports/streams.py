@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from ..limits import MAX_GATHERED_REPLIES, MAX_UNREAD_LOG
 from ..rpc.connection import Connection, State
 from .watch import NO_LIMITS, TimeIsUp, TimeLimits
 
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
     _Result = TypeVar("_Result")
 
 _READ_SIZE: Final = 1 << 17
-_GATHERED: Final = 1 << 17
-"""Bytes of replies that are handed over at once."""
-
-_MOST_LOG: Final = 1 << 16
-"""Bytes of log lines that may wait for a client to read them."""
-
 _FAULT: Final = 2
 
 
@@ -136,7 +131,7 @@ def _gathered(replies: Iterator[tuple[Buffer, ...]]) -> bytes:
     for reply in replies:
         batch += reply
         size += sum(map(len, reply))
-        if size >= _GATHERED:
+        if size >= MAX_GATHERED_REPLIES:
             break
     return b"".join(batch)
 
@@ -149,7 +144,7 @@ def log_to(writer: ByteWriter, *, waiting: Callable[[], int] = lambda: 0) -> Cal
     loop = asyncio.get_running_loop()
 
     def write(line: bytes) -> None:
-        if waiting() < _MOST_LOG:
+        if waiting() < MAX_UNREAD_LOG:
             writer.write(line)
 
     def pass_on(line: bytes) -> None:
