@@ -25,12 +25,19 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - whoever reads stderr is the client: it gets no traceback, the host does
         status = _complain(f"internal error of the server ({type(error).__name__})")
         with suppress(Exception):  # for want of memory or descriptors even this may fail
-            from borg_serve_lib.sinks.hostlog import tell_failure
-
-            tell_failure("the process", error)
+            _tell_host(error)
     if status:
         time.sleep(LINGER)
     return status
+
+
+def _tell_host(error: Exception) -> None:
+    from traceback import format_exception
+
+    from borg_serve_lib.events.session import InternalFailure
+    from borg_serve_lib.sinks.hostlog import HostLog
+
+    HostLog().report(InternalFailure("the process", "".join(format_exception(error))))
 
 
 def _complain(sentence: str) -> int:

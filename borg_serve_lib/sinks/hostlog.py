@@ -22,15 +22,6 @@ def tell_host(line: str, level: Level = Level.ERROR) -> None:
     syslog.syslog(priorities[level], line)
 
 
-def tell_failure(what: str, error: Exception) -> None:
-    """Write to syslog, with all details, that `what` failed in a way nobody foresaw. What the host alone may know."""
-    from traceback import format_exception
-
-    from ..events.session import InternalFailure
-
-    HostLog().report(InternalFailure(what, "".join(format_exception(error))))
-
-
 class HostLog(Reporter):
     """Writes internal failures, with their details, to syslog. Nothing is loaded or opened before there is one."""
 
