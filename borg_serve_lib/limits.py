@@ -52,6 +52,30 @@ of 60 MiB ends would take minutes if it could be made of single bytes."""
 MAX_METHOD_NAME: Final = 100
 """Bytes of the longest method name a client may use; the longest real one has 24 (spec: rpc.md section 3)."""
 
+MAX_KEPT_BUFFER: Final = 9 << 20
+"""Bytes of the receive buffer that a connection keeps between messages, and of the room that a message gets before more
+of it has come. The largest chunks of borg's default chunkers, 8 MiB, stay below it."""
+
+MAX_GATHERED_REPLIES: Final = 1 << 17
+"""Bytes of replies that are gathered while more calls wait; they go out before the next read in any case."""
+
+MAX_ANNOUNCED_GETS: Final = 64
+"""Waiting gets that are announced to the storage at once; clients 1.1 to 1.4 keep up to 100 on their way."""
+
+MAX_UNREAD_LOG: Final = 1 << 16
+"""Bytes of log lines that wait for a client to read them, as many as a pipe usually holds; beyond that they are
+dropped."""
+
+MAX_ARGUMENT_NAME: Final = 100
+"""Bytes of the longest name of an argument; the longest real one has 17 (spec: rpc.md section 3). What is text is
+decoded, and takes four times the room if a single character of it is far from ASCII."""
+
+MAX_TEXT_ARGUMENT: Final = 100
+"""Bytes of the longest argument that is text; the longest real one has 16 (spec: rpc.md section 3.7)."""
+
+MAX_TEXT_MSGID: Final = 100
+"""Bytes of the longest message id that is no number. Clients send numbers; their echo is copied into each reply."""
+
 MAX_KEYDATA_SIZE: Final = 1024 * 1024
 """Bytes of the largest repokey accepted; a real one has about 500 (spec: rpc.md section 3.5)."""
 
@@ -72,3 +96,6 @@ MAX_PATH_SIZE: Final = 4096
 
 MAX_RECORDS_OF_A_KIND: Final = 100
 """Records of one kind of event that a session is worth; what a client repeats further is counted, not written."""
+
+MAX_SYMLINKS: Final = 40
+"""Symlinks on the way of a path that a restricted client names: MAXSYMLINKS of Linux, above which nothing is opened."""

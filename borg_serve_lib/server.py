@@ -8,8 +8,9 @@ import sys
 from .errors import PathNotAllowed
 from .policy.access import AccessPolicy, AllOf, Verb
 from .policy.homes import Homes
-from .policy.paths import PathPolicy, resolve_path
+from .policy.paths import PathPolicy, joined, resolve_path
 from .policy.permissions import READ_ONLY, keeps_everything, policy_of
+from .policy.ways import Ways
 from .reporting import FanOut, Peer, Reporter
 
 TYPE_CHECKING = False
@@ -88,8 +89,9 @@ class Server:
         from .events.session import PathRefused, PathResolved
 
         shown = raw.decode("utf-8", "backslashreplace")
-        resolved = self._resolver(raw)
+        resolved = ""
         try:
+            resolved = self._resolver(raw)
             self._paths.check(resolved, os.fsdecode(raw))
         except PathNotAllowed:
             reporter.report(PathRefused(shown, resolved))
@@ -126,22 +128,35 @@ def path_resolver(homes: Homes, cwd: str, paths: PathPolicy) -> PathResolver:
     """Return what resolves clients' paths on this machine, from the directory `cwd` (spec: serve-command.md section 4).
 
     `paths`: where clients may go; if that is restricted they are not to learn which accounts and symlinks there are
-    elsewhere. It raises InvalidArgument for a path that no file can have, PathNotAllowed.
+    elsewhere, and nothing there is looked at. It raises InvalidArgument for a path that no file can have,
+    PathNotAllowed.
     """
     encoding = sys.getfilesystemencoding()
 
     def resolve(raw: bytes) -> str:
+        base_dir = homes.base_dir()
+        may_look_at = None
+        if paths.restricts:
+            starts = (cwd, joined(cwd, base_dir), *paths.names)
+            may_look_at = Ways(starts, contains=paths.contains, readlink=_readlink).allow
         return resolve_path(
             raw,
-            base_dir=homes.base_dir(),
+            base_dir=base_dir,
             cwd=cwd,
             expand_user=homes.expand_known if paths.restricts else homes.expand,
             realpath=os.path.realpath,
-            is_inside=paths.contains if paths.restricts else None,
+            may_look_at=may_look_at,
             encoding=encoding,
         )
 
     return resolve
+
+
+def _readlink(path: str) -> str | None:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None  # of a symlink that this account may not read realpath, asked later, says so
 
 
 def account_home(name: str) -> str | None:

@@ -19,15 +19,32 @@ def main() -> int:
     try:
         status = _run(sys.argv[1:])
     except UsageError as error:
-        # A borg client reads stderr as UTF-8 and dies of anything else.
-        with suppress(OSError):  # or nobody reads it
-            os.write(2, f"borg-serve: {error}\n".encode("utf-8", "backslashreplace"))
-        status = error.exit_code
+        status = _complain(str(error))
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # noqa: BLE001 - whoever reads stderr is the client: it gets no traceback, the host does
+        status = _complain(f"internal error of the server ({type(error).__name__})")
+        with suppress(Exception):  # for want of memory or descriptors even this may fail
+            _tell_host(error)
     if status:
         time.sleep(LINGER)
     return status
+
+
+def _tell_host(error: Exception) -> None:
+    from traceback import format_exception
+
+    from borg_serve_lib.events.session import InternalFailure
+    from borg_serve_lib.sinks.hostlog import HostLog
+
+    HostLog().report(InternalFailure("the process", "".join(format_exception(error))))
+
+
+def _complain(sentence: str) -> int:
+    # A borg client reads stderr as UTF-8 and dies of anything else.
+    with suppress(OSError):  # or nobody reads it
+        os.write(2, f"borg-serve: {sentence}\n".encode("utf-8", "backslashreplace"))
+    return 2
 
 
 def _run(argv: list[str]) -> int:

@@ -21,12 +21,16 @@ SECONDS_TO_END = 5.0
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 
-def pytest_report_header() -> str:
-    """Say which package is tested, and refuse to test the source tree where the installed one is meant."""
+def pytest_configure() -> None:
+    """Refuse to test the source tree where the installed package is meant."""
     place = Path(borg_serve_lib.__file__).parent
     if os.environ.get("BORG_SERVE_LIB_INSTALLED") and "site-packages" not in place.parts:
-        raise RuntimeError(f"the installed package is to be tested, but {place} is imported")
-    return f"borg_serve_lib: {place}"
+        raise pytest.UsageError(f"the installed package is to be tested, but {place} is imported")
+
+
+def pytest_report_header() -> str:
+    """Say which package is tested, to whoever wants more lines than `-q` prints."""
+    return f"borg_serve_lib: {Path(borg_serve_lib.__file__).parent}"
 
 
 def load_script(name: str) -> ModuleType:

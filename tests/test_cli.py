@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import syslog
 from pathlib import Path
 from typing import Any
 
+import borg_serve_cli
 import msgpack
 import pytest
 
+import borg_serve_lib
 from borg_serve_lib import __version__
 from borg_serve_lib.policy.options import render_help
 
@@ -402,3 +405,54 @@ def test_a_client_that_stops_in_mid_message_loses_its_session_and_its_lock(
     assert told in err
     assert out
     assert not list((tmp_path / "r").glob("lock*"))
+
+
+# --- what nobody foresaw ----------------------------------------------------------------------------------------------
+
+
+def test_an_unforeseen_error_is_one_line_for_the_client_and_all_details_for_the_host(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise ValueError("/a/secret/path")
+
+    lines: list[str] = []
+    monkeypatch.setattr(borg_serve_lib, "serve_process", fail)
+    monkeypatch.setattr(syslog, "syslog", lambda _, line: lines.append(line))
+    monkeypatch.setattr(sys, "argv", ["borg-serve"])
+    assert borg_serve_cli.main() == 2
+    assert capfd.readouterr() == ("", "borg-serve: internal error of the server (ValueError)\n")
+    assert lines[0] == "internal error in the process: Traceback (most recent call last):"
+    assert lines[-1] == "ValueError: /a/secret/path"
+
+
+def test_even_without_a_syslog_an_unforeseen_error_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(borg_serve_lib, "serve_process", fail)
+    monkeypatch.setattr(syslog, "syslog", fail)
+    monkeypatch.setattr(sys, "argv", ["borg-serve"])
+    assert borg_serve_cli.main() == 2
+    assert capfd.readouterr() == ("", "borg-serve: internal error of the server (OSError)\n")
+
+
+WITH_LITTLE_MEMORY = """
+import resource, sys, borg_serve_cli
+most = resource.getpagesize() * int(open("/proc/self/statm").read().split()[0]) + int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+sys.exit(borg_serve_cli.main())
+"""
+
+
+@pytest.mark.parametrize("megabytes", [20, 50, 100])
+def test_a_process_with_too_little_memory_for_a_request_ends_with_one_line(megabytes: int, tmp_path: Path) -> None:
+    size = 60_000_000
+    message = b"\x83\xa1i\x01\xa1m\xa4open\xa1a\x81\xa4path\xdb" + size.to_bytes(4, "big") + bytes(size)
+    argv = [sys.executable, "-c", WITH_LITTLE_MEMORY, str(megabytes << 20), f"--restrict-to-path={tmp_path}"]
+    done = subprocess.run(argv, input=message, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    sentence = b"the server has not enough memory for a request of this size"
+    assert done.stderr == b"$LOG ERROR borg.remote Remote: %s\n" % sentence

@@ -7,14 +7,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 import attrs
 import msgpack
 import pytest
 
+from borg_serve_lib.limits import MAX_MESSAGE_SIZE
+
 MEGABYTE = 1 << 20
 MOST = 300 * MEGABYTE
+MOST_FOR_LARGE_MESSAGES = 200 * MEGABYTE  # the message twice, as received and as decoded, and half of it while it grows
 MOST_FOR_SMALL_CALLS = 64 * MEGABYTE
 TIMEOUT = 60
 PIECE = 1 << 16
@@ -30,6 +35,10 @@ def tell_peak():
 import borg_serve_cli
 sys.exit(borg_serve_cli.main())
 """
+
+
+# In one character that needs four bytes, so do all others of the same text.
+FAR_FROM_ASCII = "\U0001f600".encode()
 
 
 @attrs.frozen
@@ -133,6 +142,52 @@ def test_no_stream_takes_much_memory_or_says_more_than_one_line(name: str, tmp_p
     assert str(Path(sys.prefix)).encode() not in ending.told[0]
 
 
+def longest_text() -> Iterator[bytes]:
+    """A string that fills all but the last kilobyte of the largest message, and takes most room when it is decoded."""
+    size = MAX_MESSAGE_SIZE - 1024
+    yield b"\xdb" + size.to_bytes(4, "big") + FAR_FROM_ASCII
+    yield b"x" * (size - len(FAR_FROM_ASCII))
+
+
+def large_call(method: bytes, fields: int = 1, before: bytes = b"", after: bytes = b"") -> Iterator[bytes]:
+    """A call with one text too long, behind `before` among its arguments."""
+    yield b"\x83\xa1i\x01\xa1m" + bytes([0xA0 | len(method)]) + method + b"\xa1a" + bytes([0x80 | fields]) + before
+    yield from longest_text()
+    yield after
+
+
+LARGE_MESSAGES = {
+    "a text": lambda: large_call(b"inject_exception", before=b"\xa4kind"),
+    "a name of an argument": lambda: large_call(b"rollback", after=b"\x01"),
+    "a path": lambda: large_call(b"open", before=b"\xa4path"),
+    "a key": lambda: large_call(b"save_key", before=b"\xa7keydata"),
+    "an object": lambda: large_call(b"put", 2, before=b"\xa2id\xda\x00\x20" + bytes(32) + b"\xa4data"),
+    "an object before its id": lambda: large_call(b"put", 2, b"\xa4data", b"\xa2id\xda\x00\x20" + bytes(32)),
+    "an object id": lambda: large_call(b"get", before=b"\xa2id"),
+    "a marker": lambda: large_call(b"list", before=b"\xa6marker"),
+    "a version": lambda: large_call(b"negotiate", before=b"\xabclient_data\x81\xaeclient_version"),
+    "a field of a client's data": lambda: large_call(b"negotiate", before=b"\xabclient_data\x81", after=b"\x01"),
+    "an argument that nobody knows": lambda: large_call(b"rollback", before=b"\xa1x"),
+    "a message id": lambda: chain([b"\x82\xa1i"], longest_text(), [b"\xa1m\xa8rollback"]),
+    "a message id in the old format": lambda: chain([b"\x94\x01"], longest_text(), [b"\xa6nosuch\x90"]),
+    "a method": lambda: chain([b"\x82\xa1i\x01\xa1m"], longest_text()),
+    "a field of a call": lambda: chain([b"\x83\xa1i\x01\xa1m\xa8rollback"], longest_text(), [b"\x01"]),
+    "ninety texts": lambda: chain(
+        [b"\x83\xa1i\x01\xa1m\xa8rollback\xa1a\x81\xa1x\xdc\x00\x5a"],
+        (b"\xdb\x00\x0a\x00\x00" + FAR_FROM_ASCII + bytes(655_356) for _ in range(90)),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LARGE_MESSAGES)
+def test_no_message_takes_much_memory_nor_do_three_of_them(name: str, tmp_path: Path) -> None:
+    sent = chain([opening(tmp_path / "repository")], *(LARGE_MESSAGES[name]() for _ in range(3)))
+    ending = converse(sent, tmp_path)
+    assert ending.peak < MOST_FOR_LARGE_MESSAGES
+    assert ending.replies < 4096
+    assert len(ending.told) == (ending.status == 2)
+
+
 def test_a_large_message_that_never_ends_is_a_client_that_went_away(tmp_path: Path) -> None:
     head = b"\x83\xa1i\x01\xa1m\xa3put\xa1a\x81\xa4data\xdb\x03\x93\x87\x00"
     ending = converse(big_message(head, b"x" * 64), tmp_path)
@@ -161,6 +216,20 @@ def test_a_hundred_thousand_small_calls_take_little_memory(name: str, tmp_path: 
     assert ending.peak < MOST_FOR_SMALL_CALLS
     assert ending.status == 0
     assert ending.told == []
+
+
+@pytest.mark.parametrize("method", ["list", "scan"])
+def test_lists_of_many_objects_never_lie_in_memory_together(method: str, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    count = 24 * 4096 + 1  # the ids of a reply come in parts of 4096: the last one here is small
+    puts = (call("put", id=sha256(b"%d" % number).digest(), data=b"") for number in range(count))
+    converse(chain([opening(repository)], puts, [call("commit", compact=False)]), tmp_path)
+    asked = {"limit": count, "marker": None}
+    once = converse([opening(repository).replace(b"create\xc3", b"create\xc2"), call(method, **asked)], tmp_path)
+    often = converse([opening(repository).replace(b"create\xc3", b"create\xc2"), call(method, **asked) * 40], tmp_path)
+    assert once.replies > count * 35
+    assert often.replies > 40 * count * 35
+    assert often.peak < min(MOST_FOR_SMALL_CALLS, once.peak + MEGABYTE * 2)
 
 
 def test_a_client_that_sends_and_never_reads_holds_up_itself_alone(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def server(options: ServeOptions | None = None, **parts: Any) -> Server:
     return Server(
         options or ServeOptions(),
         paths=parts.pop("paths", PathPolicy()),
-        resolver=resolver,
+        resolver=parts.pop("resolver", resolver),
         storages=parts.pop("storages", None) or MemoryProvider(("/srv",)),
         locks=parts.pop("locks", None) or MemoryLockManager(),
         **parts,
@@ -103,6 +103,18 @@ def test_a_path_that_is_not_allowed_is_refused_before_storage_is_touched() -> No
     assert (answer["exception_class"], answer["exception_args"]) == ("PathNotAllowed", ["other"])
     assert PathRefused("other", "/srv/other") in recorder.events
     assert not any(isinstance(event, PathResolved) for event in recorder.events)
+
+
+def test_a_path_that_is_refused_on_its_way_is_reported_too() -> None:
+    def refuse(raw: bytes) -> str:
+        raise PathNotAllowed(raw.decode())
+
+    recorder = Recorder()
+    to = server(paths=PathPolicy(("/srv/mine",)), resolver=refuse, reporter=recorder)
+    assert ask(connect(to), "open", path="other")["exception_class"] == "PathNotAllowed"
+    (event,) = (event for event in recorder.events if isinstance(event, PathRefused))
+    assert event == PathRefused("other", "")
+    assert event.message() == "refused path 'other', which leads outside"
 
 
 def test_the_session_goes_on_after_a_refused_path() -> None:
@@ -200,7 +212,9 @@ def test_restricted_clients_do_not_learn_which_accounts_there_are() -> None:
     homes = Homes(None, "/nowhere/home", None, True, {"someone": "/nowhere/someone"}.get)
     resolve = path_resolver(homes, "/nowhere", PathPolicy(("/srv",)))
     assert resolve(b"/~") == "/nowhere/home"
-    assert resolve(b"~someone/x") == "/nowhere/someone/x"
+    assert resolve(b"~someone") == "/nowhere/someone"
+    with pytest.raises(PathNotAllowed, match="~someone/x"):  # where its home lies nothing is looked at
+        resolve(b"~someone/x")
     with pytest.raises(PathNotAllowed, match="~nobody/x"):
         resolve(b"~nobody/x")
 

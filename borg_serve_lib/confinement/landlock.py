@@ -1,7 +1,8 @@
 """Confinement by Landlock, which Linux has since 5.13 and which needs no privilege (man landlock(7)).
 
-The kernel enforces it for files; from 6.2 on that includes truncating one that is not open, from 6.7 on TCP, from 6.12
-on abstract sockets. A path can still be looked up and its status read.
+The kernel enforces it for files; from 6.2 on that includes truncating one that is not open, from 6.7 on TCP, from 6.10
+on commands to devices, from 6.12 on abstract sockets and signals to other processes. A path can still be looked up, and
+what is there told about and changed by its owner: mode, owner, times, attributes. UDP is not covered.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ _FILE_RIGHTS: Final = (0, 13, 14, 15, 15, 16)
 _FIRST_WITH_TCP: Final = 4
 _FIRST_WITH_SCOPES: Final = 6
 _TCP: Final = 1 << 0 | 1 << 1  # bind, connect
-_ABSTRACT_SOCKETS: Final = 1 << 0
+_ABSTRACT_SOCKETS_AND_SIGNALS: Final = 1 << 0 | 1 << 1
+"""Whether a lock's owner lives can still be asked: who may not be signalled is told from who is not there."""
 
 
 class Landlock(Confinement):
@@ -62,7 +64,7 @@ class Landlock(Confinement):
 
         files = (1 << _FILE_RIGHTS[min(version, len(_FILE_RIGHTS) - 1)]) - 1
         tcp = _TCP if version >= _FIRST_WITH_TCP else 0
-        scopes = _ABSTRACT_SOCKETS if version >= _FIRST_WITH_SCOPES else 0
+        scopes = _ABSTRACT_SOCKETS_AND_SIGNALS if version >= _FIRST_WITH_SCOPES else 0
         attributes = struct.pack("=QQQ", files, tcp, scopes)[: _size_of_attributes(version)]
         rules = demand(call(_CREATE_RULESET, attributes, len(attributes), 0), "landlock_create_ruleset")
         try:

@@ -64,7 +64,9 @@ class PathResolved(Event):
 
 
 class PathRefused(Event):
-    """A path of the client is outside the restrictions. The client must not learn `resolved`."""
+    """A path of the client is outside the restrictions. The client must not learn `resolved`, which is "" where it was
+    not looked at to the end, since it leads through what is outside.
+    """
 
     level = Level.WARNING
     topic = "borg.remote"
@@ -72,6 +74,9 @@ class PathRefused(Event):
     sentence = "refused path {requested!r}, resolved to {resolved!r}"
     requested: str
     resolved: str
+
+    def message(self) -> str:
+        return super().message() if self.resolved else f"refused path {self.requested!r}, which leads outside"
 
 
 class CallRefused(Event):

@@ -181,7 +181,7 @@ def _judge_path(path: str, policy: PathPolicy, resolve: Callable[[bytes], str]) 
     try:
         resolved = resolve(path.encode("utf-8", "surrogateescape"))
     except PathNotAllowed:
-        why = "by an unknown account, or by `..` behind a directory outside, which the client is not told"
+        why = "by an unknown account, or by a way through directories outside, which the client is not told"
         return False, [f"refused: {why}"]
     except InvalidArgument as error:
         return False, [f"refused: {error}"]

@@ -3,9 +3,8 @@
 Nothing here looks at a disk: `realpath` and home directories are arguments.
 
 A refusal is no oracle. It tells the client its own path and nothing else, whether anything is there or not, wherever
-symlinks lead, and whether there is such an account (borg tells the resolved path). Of what lies outside nothing is
-looked at but symlinks on the way of the client's path, as they may lead inside; and no `..` leads back from there, as
-it would tell where a symlink has led.
+symlinks lead, and whether there is such an account (borg tells the resolved path). What is looked at before a path is
+refused is a matter of its own: ways.py.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from .option_values import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from .options import ServeOptions
 
@@ -29,16 +28,16 @@ def resolve_path(
     cwd: str,
     expand_user: Callable[[str], str | None],
     realpath: Callable[[str], str],
-    is_inside: Callable[[str], bool] | None = None,
+    may_look_at: Callable[[str, str], bool] | None = None,
     encoding: str = "utf-8",
 ) -> str:
     """Return the absolute path, free of symlinks, that a client's `raw` path means.
 
     `base_dir`: what `~/` stands for. `cwd`: absolute, what relative paths start from. `expand_user`: replaces a leading
-    `~` or `~user`; None refuses the path (see Homes). `realpath`: as os.path.realpath, for absolute paths. `is_inside`:
-    whether clients may know a resolved directory, behind which they say `..`; None for all. `encoding`: of file names;
-    undecodable bytes survive as surrogates. Raises InvalidArgument for a path no file can have, PathNotAllowed.
-    Source: spec, serve-command.md section 4.
+    `~` or `~user`; None refuses the path (see Homes). `realpath`: as os.path.realpath, for absolute paths.
+    `may_look_at`: is given a directory, `cwd` or `base_dir`, and a path as seen from it, and says whether that path may
+    be looked at (see Ways); None for all. `encoding`: of file names; undecodable bytes survive as surrogates. Raises
+    InvalidArgument for a path no file can have, PathNotAllowed. Source: spec, serve-command.md section 4.
     """
     if b"\0" in raw:
         raise InvalidArgument("a repository path cannot contain a NUL byte")
@@ -47,7 +46,7 @@ def resolve_path(
     requested = path = raw.decode(encoding, "surrogateescape")
     base = cwd
     if path.startswith(("/~/", "~/")):
-        base, path = _join(cwd, base_dir), path.partition("~/")[2]
+        base, path = joined(cwd, base_dir), path.partition("~/")[2]
     elif path.startswith(("/~", "~")):
         expanded = expand_user(path.removeprefix("/"))
         if expanded is None:
@@ -55,26 +54,15 @@ def resolve_path(
         path = expanded
     elif path.startswith("/./"):
         path = path[len("/./") :]
+    if may_look_at is not None and not may_look_at(base, path):
+        raise PathNotAllowed(requested)
     try:
-        if is_inside is not None and not all(is_inside(realpath(left)) for left in _left_by_steps_back(base, path)):
-            raise PathNotAllowed(requested)
-        return realpath(_join(base, path))
+        return realpath(joined(base, path))
     except OSError:  # a symlink on the way that this account may not read
         raise PathNotAllowed(requested) from None
 
 
-def _left_by_steps_back(base: str, path: str) -> Iterator[str]:
-    """Yield each directory that `path`, seen from `base`, names and leaves by `..`."""
-    at = "/" if path.startswith("/") else base
-    named = 0
-    for part in path.split("/"):
-        if part == ".." and named:
-            yield at
-        named += {"": 0, ".": 0, "..": -bool(named)}.get(part, 1)
-        at = f"{_with_slash(at)}{part}"
-
-
-def _join(directory: str, path: str) -> str:
+def joined(directory: str, path: str) -> str:
     """Return `path` as seen from `directory`; an absolute one stays as it is."""
     return path if path.startswith("/") else f"{_with_slash(directory)}{path}"
 
@@ -96,15 +84,22 @@ class PathPolicy(Value):
     """The restrictions of one server. All paths are absolute and resolved; without any, everything is allowed.
 
     `restrict_to_paths`: a path must equal one of these or lie below it. `restrict_to_repositories`: it must equal one
-    of these. If both are given, both must hold. Raises UsageError for a path that is not resolved.
+    of these. If both are given, both must hold. `written`: the same as the host wrote them, absolute, which may lead
+    through symlinks: clients may name them like that. Raises UsageError for a restriction that is not resolved.
     Source: spec, serve-command.md section 5.
     """
 
     restrict_to_paths: tuple[str, ...]
     restrict_to_repositories: tuple[str, ...]
+    written: tuple[str, ...]
 
-    def __init__(self, restrict_to_paths: tuple[str, ...] = (), restrict_to_repositories: tuple[str, ...] = ()) -> None:
-        super().__init__(restrict_to_paths=restrict_to_paths, restrict_to_repositories=restrict_to_repositories)
+    def __init__(
+        self,
+        restrict_to_paths: tuple[str, ...] = (),
+        restrict_to_repositories: tuple[str, ...] = (),
+        written: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(restrict_to_paths, restrict_to_repositories, written)
         for path in (*restrict_to_paths, *restrict_to_repositories):
             if not _is_canonical(path):
                 raise UsageError(f"the restriction {shown(path)} is no resolved absolute path; it cannot be enforced")
@@ -116,15 +111,14 @@ class PathPolicy(Value):
         Raises UsageError for a path no file can have.
         """
 
-        def resolve(path: str) -> str:
+        def absolute(path: str) -> str:
             if "\0" in path:
                 raise UsageError(f"the path {shown(path)} contains a NUL byte")
-            return realpath(_join(cwd, path))
+            return joined(cwd, path)
 
-        return cls(
-            restrict_to_paths=tuple(map(resolve, options.restrict_to_paths)),
-            restrict_to_repositories=tuple(map(resolve, options.restrict_to_repositories)),
-        )
+        paths = tuple(map(absolute, options.restrict_to_paths))
+        repositories = tuple(map(absolute, options.restrict_to_repositories))
+        return cls(tuple(map(realpath, paths)), tuple(map(realpath, repositories)), paths + repositories)
 
     @property
     def restricts(self) -> bool:
@@ -139,6 +133,11 @@ class PathPolicy(Value):
         if self.restrict_to_repositories:
             return tuple(path for path in self.restrict_to_repositories if self.allows(path))
         return self.restrict_to_paths
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The restrictions by all their names: as resolved and as written."""
+        return (*self.restrict_to_paths, *self.restrict_to_repositories, *self.written)
 
     def contains(self, resolved: str) -> bool:
         """Return whether `resolved`, a path free of symlinks, lies in one of the trees."""

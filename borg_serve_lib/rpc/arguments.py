@@ -6,7 +6,7 @@ Source: spec, rpc.md sections 1.2 and 3.
 from __future__ import annotations
 
 from ..errors import InvalidArgument, WrongState
-from ..limits import ID_SIZE, MAX_WAIT
+from ..limits import ID_SIZE, MAX_PATH_SIZE, MAX_TEXT_ARGUMENT, MAX_WAIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,9 +80,11 @@ def optional_seconds(name: str, value: Any) -> float | None:
 
 
 def path(name: str, value: Any) -> bytes:
-    """A path as bytes, without NUL."""
+    """A path as bytes, without NUL, no longer than any file's."""
     if not isinstance(value, bytes) or b"\0" in value:
         raise InvalidArgument(f"{name} must be a path without NUL")
+    if len(value) > MAX_PATH_SIZE:
+        raise InvalidArgument(f"{name} must be a path of at most {MAX_PATH_SIZE} bytes")
     return value
 
 
@@ -90,6 +92,8 @@ def text(name: str, value: Any) -> str:
     """A short text."""
     if not isinstance(value, bytes):
         raise InvalidArgument(f"{name} must be text")
+    if len(value) > MAX_TEXT_ARGUMENT:
+        raise InvalidArgument(f"{name} must be a text of at most {MAX_TEXT_ARGUMENT} bytes")
     return value.decode("utf-8", "replace")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import Enum
 
 from ..errors import ProtocolError
+from ..limits import MAX_ANNOUNCED_GETS
 from ..wire.frames import FrameReader
 from .dispatcher import Dispatcher
 from .services import Services
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
     from ..reporting import Event
     from ..wire.calls import Reply
-
-_ANNOUNCED_GETS = 64
-"""Waiting gets that are announced to the storage at once."""
 
 _FAULT = 2
 
@@ -70,8 +68,15 @@ class Connection:
         return self.state is not State.OPEN
 
     def get_buffer(self, sizehint: int = -1) -> memoryview:  # noqa: ARG002 - we know better how much is to come
-        """Return room, at least a byte, to put received bytes into; valid until the next reply is asked for."""
-        return self._frames.get_buffer()
+        """Return room, at least a byte, to put received bytes into; valid until the next reply is asked for.
+
+        If there is no memory for more, `state` is FAILED then, and what is put there is not looked at.
+        """
+        try:
+            return self._frames.get_buffer()
+        except ProtocolError as error:
+            self._reject(error)
+            return memoryview(bytearray(1))
 
     def buffer_updated(self, nbytes: int) -> None:
         """`nbytes` bytes were received into the room last returned. All replies must be asked for before the next."""
@@ -110,7 +115,7 @@ class Connection:
             return
         if not self._dispatcher.wants_announcements:
             return
-        waiting = self._frames.waiting_gets(_ANNOUNCED_GETS)
+        waiting = self._frames.waiting_gets(MAX_ANNOUNCED_GETS)
         self._announced = len(waiting)
         self._dispatcher.announce(waiting)
 

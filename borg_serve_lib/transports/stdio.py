@@ -17,7 +17,8 @@ from __future__ import annotations
 import os
 import signal
 
-from ..rpc.connection import Connection
+from ..limits import MAX_GATHERED_REPLIES
+from ..rpc.connection import Connection, State
 from .linewriter import takes_a_line
 from .watch import NO_LIMITS, ClientVanished, SessionEnded, TimeIsUp, TimeLimits, Watch
 
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 
     from ..buffers import Buffer
 
-_COALESCED = 1 << 17
-"""Bytes of replies that are gathered while more calls wait; they go out before the next read in any case."""
-
 _MOST_BUFFERS = 512
-"""The system takes 1024 of them at once."""
+"""Buffers of one write; the system takes 1024."""
+
+_HEAD_AND_DATA = 2
+"""Parts of the most frequent replies."""
 
 _PIPE_SIZE = 1 << 20
 _F_SETPIPE_SZ = 1031
@@ -108,8 +109,11 @@ def _serve_and_close(connection: Connection, watch: Watch, stdin: int, stdout: i
 
 def _serve(connection: Connection, stdin: int, stdout: int, watch: Watch) -> None:
     while not connection.ended:
+        room = connection.get_buffer()
+        if connection.state is State.FAILED:
+            return
         watch.wait_begins()
-        count = _read(stdin, connection.get_buffer())
+        count = _read(stdin, room)
         watch.wait_ends()
         if not count:
             connection.eof_received()
@@ -120,17 +124,20 @@ def _serve(connection: Connection, stdin: int, stdout: int, watch: Watch) -> Non
 
 
 def _batches(connection: Connection, watch: Watch) -> Iterator[list[Buffer]]:
-    """Yield the replies to all calls that have arrived, small ones together."""
+    """Yield the replies to all calls that have arrived, small ones together. The next batch empties the last one."""
     batch: list[Buffer] = []
     size = 0
     for reply in connection:
         watch.demand_none()
         watch.progress()
         batch += reply
-        size += len(reply[-1])  # of two parts the first is small, and many parts are enough for themselves
-        if size >= _COALESCED or len(batch) >= _MOST_BUFFERS:
+        # Of two parts the first is small; a list of ids has many, the last of which may be.
+        size += len(reply[-1]) if len(reply) <= _HEAD_AND_DATA else sum(map(len, reply))
+        if size >= MAX_GATHERED_REPLIES or len(batch) >= _MOST_BUFFERS:
             yield batch
-            batch = []
+            # What was sent is given up before the next reply is made: both may be large.
+            batch.clear()
+            reply = ()  # noqa: PLW2901
             size = 0
     if batch:
         yield batch

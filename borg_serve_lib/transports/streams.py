@@ -6,7 +6,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from ..rpc.connection import Connection
+from ..limits import MAX_GATHERED_REPLIES, MAX_UNREAD_LOG
+from ..rpc.connection import Connection, State
 from .watch import NO_LIMITS, TimeIsUp, TimeLimits
 
 TYPE_CHECKING = False
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
     _Result = TypeVar("_Result")
 
 _READ_SIZE: Final = 1 << 17
-_GATHERED: Final = 1 << 17
-"""Bytes of replies that are handed over at once."""
-
-_MOST_LOG: Final = 1 << 16
-"""Bytes of log lines that may wait for a client to read them."""
-
 _FAULT: Final = 2
 
 
@@ -99,6 +94,8 @@ class _Session:
                 return
             while data and not connection.ended:
                 room = connection.get_buffer()
+                if connection.state is State.FAILED:
+                    return
                 count = min(len(room), len(data))
                 room[:count] = data[:count]
                 room.release()
@@ -108,6 +105,7 @@ class _Session:
                 while batch := await self.work(_gathered, replies):
                     self._writer.write(batch)
                     connection.sent(len(batch))
+                    del batch  # before the next is made: both may be large
                     await self._waited_for(self._writer.drain())
 
     def work(self, function: Callable[..., _Result], *arguments: object) -> asyncio.Future[_Result]:
@@ -133,7 +131,7 @@ def _gathered(replies: Iterator[tuple[Buffer, ...]]) -> bytes:
     for reply in replies:
         batch += reply
         size += sum(map(len, reply))
-        if size >= _GATHERED:
+        if size >= MAX_GATHERED_REPLIES:
             break
     return b"".join(batch)
 
@@ -146,7 +144,7 @@ def log_to(writer: ByteWriter, *, waiting: Callable[[], int] = lambda: 0) -> Cal
     loop = asyncio.get_running_loop()
 
     def write(line: bytes) -> None:
-        if waiting() < _MOST_LOG:
+        if waiting() < MAX_UNREAD_LOG:
             writer.write(line)
 
     def pass_on(line: bytes) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..buffers import Buffer
 from ..errors import ProtocolError, UnexpectedRPCDataFormat
-from ..limits import MAX_METHOD_NAME
+from ..limits import MAX_ARGUMENT_NAME, MAX_METHOD_NAME, MAX_TEXT_MSGID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,9 +101,11 @@ _NEITHER = "the client sent something that is no request: this is a server for b
 
 
 def _msgid(value: object) -> bytes:
-    if isinstance(value, (int, bytes)) and not isinstance(value, bool):
-        return pack(value)
-    raise ProtocolError("the id of a request is neither a number nor a text")
+    if not isinstance(value, (int, bytes)) or isinstance(value, bool):
+        raise ProtocolError("the id of a request is neither a number nor a text")
+    if isinstance(value, bytes) and len(value) > MAX_TEXT_MSGID:
+        raise ProtocolError(f"the id of a request has more than {MAX_TEXT_MSGID} bytes")
+    return pack(value)
 
 
 def _method(value: object) -> str:
@@ -117,6 +119,8 @@ def _method(value: object) -> str:
 def _named(arguments: dict[Any, Any]) -> dict[str, Any]:
     if not all(isinstance(name, bytes) for name in arguments):
         raise ProtocolError("a name among the arguments of a request is no text")
+    if any(len(name) > MAX_ARGUMENT_NAME for name in arguments):
+        raise ProtocolError(f"an argument of a request has a name of more than {MAX_ARGUMENT_NAME} bytes")
     return {name.decode("utf-8", "replace"): value for name, value in arguments.items()}
 
 

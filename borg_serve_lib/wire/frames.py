@@ -8,14 +8,12 @@ from __future__ import annotations
 import re
 
 from ..errors import ProtocolError
-from ..limits import MAX_COLLECTION_LENGTH, MAX_MESSAGE_SIZE
+from ..limits import MAX_COLLECTION_LENGTH, MAX_KEPT_BUFFER, MAX_MESSAGE_SIZE
 from .calls import Call, call_from
 from .framing import Incomplete, measure
 
 _INITIAL_CAPACITY = 1 << 18
-_KEPT_CAPACITY = 9 << 20
-"""A buffer grown beyond this for a large message is given back after it. The largest chunks of borg's default
-chunkers, 8 MiB, stay below it."""
+_NO_MEMORY = "the server has not enough memory for a request of this size"
 
 _LEAST_ROOM = 1 << 16
 """Less room than this would make many small reads: what is pending is moved to the front first."""
@@ -53,13 +51,16 @@ class FrameReader:
     # --- bytes in
 
     def get_buffer(self) -> memoryview:
-        """Return room for the next bytes, never empty. Views handed out before are not valid any more."""
+        """Return room for the next bytes, never empty. Views handed out before are not valid any more.
+
+        Raises ProtocolError if there is no memory for more: nothing can follow that.
+        """
         pending = self._end - self._start
         # What a client only says it will send gets no more room than the largest chunk of a backup has.
-        wanted = max(min(self._needed, max(_KEPT_CAPACITY, 4 * pending)), pending + 1)
+        wanted = max(min(self._needed, max(MAX_KEPT_BUFFER, 4 * pending)), pending + 1)
         if wanted > len(self._buffer):
             self._allocate(max(wanted, min(2 * len(self._buffer), MAX_MESSAGE_SIZE)))
-        elif len(self._buffer) > _KEPT_CAPACITY >= wanted:
+        elif len(self._buffer) > MAX_KEPT_BUFFER >= wanted:
             self._allocate(max(wanted, _INITIAL_CAPACITY))
         elif not pending:
             self._start = self._end = 0
@@ -70,7 +71,10 @@ class FrameReader:
 
     def _allocate(self, capacity: int) -> None:
         pending = self._view[self._start : self._end]
-        buffer = bytearray(capacity)
+        try:
+            buffer = bytearray(capacity)
+        except MemoryError:
+            raise ProtocolError(_NO_MEMORY) from None
         view = memoryview(buffer)
         view[: len(pending)] = pending
         self._start, self._end = 0, len(pending)
@@ -143,6 +147,8 @@ class FrameReader:
             )
         except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
             raise ProtocolError("the client sent something that is no request") from error
+        except MemoryError:
+            raise ProtocolError(_NO_MEMORY) from None
         self._start = end
         return call_from(request)
 

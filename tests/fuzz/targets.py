@@ -20,6 +20,7 @@ from borg_serve_lib.policy.access import AllowAll
 from borg_serve_lib.policy.forced_command import parse_client_command
 from borg_serve_lib.policy.options import parse_serve_arguments
 from borg_serve_lib.policy.paths import PathPolicy, resolve_path
+from borg_serve_lib.policy.ways import Ways
 from borg_serve_lib.reporting import Level
 from borg_serve_lib.rpc.connection import Connection
 from borg_serve_lib.rpc.services import Services
@@ -184,11 +185,25 @@ def command_line(data: bytes) -> None:
             read()
         except BorgServeError as error:
             _one_line(error)
-    with suppress(BorgServeError):
-        path = resolve_path(
-            data, base_dir="/base", cwd="/cwd", expand_user=lambda path: "/home" + path[1:], realpath=lambda path: path
-        )
-        assert not PathPolicy(("/allowed",)).allows(path) or path.startswith("/allowed")
+    policy = PathPolicy(("/allowed",))
+    # Whatever has one of these names is a symlink.
+    says = {"link": "/allowed/x", "back": "..", "loop": "loop"}
+    ways = Ways(
+        ("/base", "/cwd", "/allowed"),
+        contains=policy.contains,
+        readlink=lambda path: says.get(path.rpartition("/")[2]),
+    )
+    for may_look_at in (None, ways.allow):
+        with suppress(BorgServeError):
+            path = resolve_path(
+                data,
+                base_dir="/base",
+                cwd="/cwd",
+                expand_user=lambda path: "/home" + path[1:],
+                realpath=lambda path: path,
+                may_look_at=may_look_at,
+            )
+            assert not policy.allows(path) or path.startswith("/allowed")
 
 
 def roster(data: bytes) -> None:

@@ -14,6 +14,7 @@ from borg_serve_lib.errors import InvalidArgument, PathNotAllowed, UsageError
 from borg_serve_lib.limits import MAX_PATH_SIZE
 from borg_serve_lib.policy.options import ServeOptions
 from borg_serve_lib.policy.paths import PathPolicy, resolve_path
+from borg_serve_lib.policy.ways import Ways
 
 CWD = "/srv/cwd"
 
@@ -334,9 +335,10 @@ def test_no_request_escapes_its_tree_whatever_links_there_are(links: dict[str, s
 def from_inside(raw: bytes, links: Mapping[str, str]) -> str | None:
     """What a client that is restricted to /a and starts in /cwd gets, None for a refusal."""
     policy, realpath = PathPolicy(("/a",)), realpath_with(links)
+    ways = Ways(("/cwd", "/home", "/a"), contains=policy.contains, readlink=links.get)
     try:
         path = resolve_path(
-            raw, base_dir="/home", cwd="/cwd", expand_user=expand_user, realpath=realpath, is_inside=policy.contains
+            raw, base_dir="/home", cwd="/cwd", expand_user=expand_user, realpath=realpath, may_look_at=ways.allow
         )
         policy.check(path, "requested")
     except PathNotAllowed:

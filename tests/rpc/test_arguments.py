@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from borg_serve_lib.errors import BorgServeError, InvalidArgument, WrongState
+from borg_serve_lib.limits import MAX_PATH_SIZE, MAX_TEXT_ARGUMENT
 from borg_serve_lib.rpc import arguments as check
 
 ID = bytes(32)
@@ -49,8 +50,10 @@ NO_NUMBERS = [None, True, b"1", [], {}]
         (check.optional_seconds, 3, 3),
         (check.path, b"", b""),
         (check.path, b"/srv/\xff", b"/srv/\xff"),
+        (check.path, b"x" * MAX_PATH_SIZE, b"x" * MAX_PATH_SIZE),
         (check.text, b"divide", "divide"),
         (check.text, b"\xff", "\ufffd"),
+        (check.text, b"x" * MAX_TEXT_ARGUMENT, "x" * MAX_TEXT_ARGUMENT),
         (check.anything, NAN, NAN),
     ],
 )
@@ -73,8 +76,8 @@ def test_what_is_right_passes(verify: Callable[[str, Any], Any], value: object, 
         (check.ratio, [*NO_NUMBERS, NAN]),
         (check.seconds, [*NO_NUMBERS, -1, -0.001, NAN, -INFINITY]),
         (check.optional_seconds, [-1, NAN, b""]),
-        (check.path, [None, 5, "text", b"a\0b"]),
-        (check.text, [None, 5, "text"]),
+        (check.path, [None, 5, "text", b"a\0b", b"x" * (MAX_PATH_SIZE + 1)]),
+        (check.text, [None, 5, "text", b"x" * (MAX_TEXT_ARGUMENT + 1)]),
     ],
 )
 def test_what_is_wrong_is_named_and_refused(verify: Callable[[str, Any], Any], values: list[object]) -> None:

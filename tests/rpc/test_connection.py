@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from borg_serve_lib.events.session import (
 from borg_serve_lib.limits import MAX_MESSAGE_SIZE
 from borg_serve_lib.reporting import Event, FanOut
 from borg_serve_lib.rpc.connection import Connection, State
+from borg_serve_lib.wire import frames
 from borg_serve_lib.wire.loglines import ClientLog
 
 from .support import ALLOWED_PATH, OPEN, REPOSITORY_ID, Client, Events, Host, named, oid, positional, unpacked
@@ -341,3 +343,23 @@ def test_the_size_an_event_loop_hints_at_is_taken_and_there_is_always_room() -> 
     connection = Connection(Host().services)
     for hint in (-1, 0, 1, 1 << 20):
         assert len(connection.get_buffer(hint)) > 0
+
+
+def no_memory(*_: object, **__: object) -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("wanted_for", ["its bytes", "its objects"])
+def test_without_memory_for_a_request_the_connection_ends_in_good_order(
+    wanted_for: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(opened=True)
+    if wanted_for == "its bytes":
+        monkeypatch.setattr(frames, "bytearray", no_memory, raising=False)
+    else:
+        monkeypatch.setattr(msgpack, "unpackb", no_memory)
+    assert client.says(named(2, "save_key", keydata=bytes(1 << 20))) == []
+    assert (client.connection.state, client.connection.exit_code) == (State.FAILED, 2)
+    assert client.host.repository.closed == 1
+    (event,) = client.host.reporter.of(ConnectionRejected)
+    assert event.reason == "the server has not enough memory for a request of this size"

@@ -8,18 +8,21 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 
 import msgpack
 import pytest
 
 from borg_serve_lib.engine.requests import OpenRequest
-from borg_serve_lib.errors import UsageError
+from borg_serve_lib.errors import ProtocolError, UsageError
 from borg_serve_lib.reporting import Level
 from borg_serve_lib.rpc.connection import Connection, State
 from borg_serve_lib.transports.linewriter import LineWriter
 from borg_serve_lib.transports.stdio import serve_stdio
 from borg_serve_lib.transports.watch import TimeLimits
+from borg_serve_lib.wire.calls import Reply
+from borg_serve_lib.wire.frames import FrameReader
 
 from ..rpc.support import OPEN, REPOSITORY_ID, FakeRepository, Host, named, oid
 
@@ -55,10 +58,16 @@ def pipes() -> Iterator[Descriptors]:
 class Served:
     """One session: `requests` are sent while all that comes back is read."""
 
-    def __init__(self, pipes: Descriptors, requests: bytes, host: Host | None = None) -> None:
+    def __init__(
+        self,
+        pipes: Descriptors,
+        requests: bytes,
+        host: Host | None = None,
+        connection: Callable[[Host], Connection] = lambda host: Connection(host.services),
+    ) -> None:
         self.host = host or Host()
         self.replies = b""
-        self.connection = Connection(self.host.services)
+        self.connection = connection(self.host)
         sending = threading.Thread(target=self._send, args=(pipes, requests))
         reading = threading.Thread(target=self._read, args=(pipes,))
         sending.start()
@@ -88,6 +97,13 @@ class Served:
         return [reply.get(b"r", reply.get(b"exception_class")) for reply in unpacker]
 
 
+def test_of_large_replies_each_is_sent_and_given_up_before_the_next_is_made(pipes: Descriptors) -> None:
+    served = Served(pipes, OPEN + gets(20), connection=LongReplies)
+    assert isinstance(served.connection, LongReplies)
+    assert served.connection.held == [0] * 21
+    assert len(served.replies) == 21 * (8 + len(LARGE))
+
+
 class Full(Host):
     """Each repository has some objects of a size."""
 
@@ -101,6 +117,29 @@ class Full(Host):
 
 def gets(count: int) -> bytes:
     return b"".join(named(number, "get", id=oid(number % 10)) for number in range(count))
+
+
+class Part(bytearray):
+    """A buffer of which one can tell whether anybody holds it."""
+
+
+class LongReplies(Connection):
+    """Answers each call with a large part and a small one. `held`: how many large ones there were at each call."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host.services)
+        self._parts: list[weakref.ref[Part]] = []
+        self.held: list[int] = []
+
+    def __iter__(self) -> Iterator[Reply]:
+        for _ in super().__iter__():
+            self.held.append(sum(part() is not None for part in self._parts))
+            yield self._reply()
+
+    def _reply(self) -> Reply:
+        part = Part(LARGE)
+        self._parts.append(weakref.ref(part))
+        return b"\x92\x01\xc6" + len(part).to_bytes(4, "big"), part, b"\x01"
 
 
 def test_a_session_ends_with_the_stream_and_closes_the_repository(pipes: Descriptors) -> None:
@@ -396,3 +435,16 @@ def test_lines_that_nobody_reads_are_dropped_until_somebody_does(pipes: Descript
     write(b"heard again\n")
     heard = os.read(pipes.from_server, 1 << 20)
     assert heard.endswith(b"\nheard again\n") or heard == b"heard again\n"
+
+
+def test_nothing_more_is_read_when_there_is_no_memory_for_it(
+    pipes: Descriptors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(_: FrameReader) -> memoryview:
+        raise ProtocolError("no memory")
+
+    monkeypatch.setattr(FrameReader, "get_buffer", no_memory)
+    connection = Connection(Host().services)
+    # Neither bytes nor their end are there: a read would wait for ever.
+    assert serve_stdio(connection, stdin=pipes.stdin, stdout=pipes.stdout) == BAD_STREAM
+    assert connection.outcome == "rejected"

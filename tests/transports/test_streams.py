@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 
+from borg_serve_lib.errors import ProtocolError
 from borg_serve_lib.events.session import SessionClosed
 from borg_serve_lib.reporting import Level
 from borg_serve_lib.rpc.connection import Connection
 from borg_serve_lib.transports.streams import log_to, serve_streams
 from borg_serve_lib.transports.watch import NO_LIMITS, TimeLimits
+from borg_serve_lib.wire.frames import FrameReader
 
 from ..rpc.support import OPEN, REPOSITORY_ID, FakeRepository, Host, named, oid, unpacked
 
@@ -113,6 +116,36 @@ def test_large_replies_wait_until_the_client_reads() -> None:
     run(talk, host=full())
 
 
+def test_what_was_sent_is_given_up_before_the_next_reply_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Streams:
+        """Both ends at once: says what it was given, takes everything. `last`: what was written last."""
+
+        last = b""
+
+        def __init__(self, said: bytes) -> None:
+            self._said = [b"", said]
+
+        async def read(self, n: int) -> bytes:
+            return self._said.pop()
+
+        def write(self, data: bytes) -> None:
+            self.last = data
+
+        async def drain(self) -> None:
+            """Nothing waits."""
+
+    def get(self: FakeRepository, object_id: bytes) -> bytes:
+        holders.append(sys.getrefcount(streams.last) - sys.getrefcount(alone[0]))
+        return LARGE
+
+    monkeypatch.setattr(FakeRepository, "get", get)
+    holders: list[int] = []
+    alone = [bytes(100)]  # held by one list, as `last` is by one object
+    streams = Streams(OPEN + gets(10))
+    asyncio.run(serve_streams(Connection(full().services), streams, streams))
+    assert holders[1:] == [0] * 9  # the first reply is gathered with that to the open
+
+
 @pytest.mark.parametrize("cut", ["between calls", "in a message", "in a reply"])
 def test_a_client_that_is_gone_leaves_no_repository_open(cut: str) -> None:
     async def talk(talk: Talk) -> None:
@@ -156,6 +189,20 @@ def test_garbage_ends_the_session_with_its_status() -> None:
         await talk.says(OPEN + b"\xc1" * 10)
         assert await talk.task == talk.connection.exit_code != 0
         assert (talk.outcome, talk.host.repository.closed) == ("rejected", 1)
+
+    run(talk)
+
+
+def test_a_session_without_memory_for_a_request_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(_: FrameReader) -> memoryview:
+        raise ProtocolError("no memory")
+
+    monkeypatch.setattr(FrameReader, "get_buffer", no_memory)
+
+    async def talk(talk: Talk) -> None:
+        talk.writer.write(OPEN)
+        assert await talk.task == 2
+        assert talk.outcome == "rejected"
 
     run(talk)
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from borg_serve_lib.errors import ProtocolError, UnexpectedRPCDataFormat
+from borg_serve_lib.limits import MAX_ARGUMENT_NAME, MAX_METHOD_NAME, MAX_TEXT_MSGID
 from borg_serve_lib.wire.calls import (
     POSITIONAL,
     Call,
@@ -43,6 +44,35 @@ def test_any_other_id_is_refused(msgid: object) -> None:
         call_from({b"i": msgid, b"m": b"get", b"a": {}})
     with pytest.raises(ProtocolError):
         call_from((1, msgid, b"get", ()))
+
+
+class Undecodable(bytes):
+    """What is to be refused before it is decoded."""
+
+    def decode(self, *arguments: object) -> str:  # type: ignore[override]
+        raise AssertionError("this was to be refused first")
+
+
+def test_the_longest_names_and_ids_pass() -> None:
+    name = b"x" * MAX_ARGUMENT_NAME
+    assert call_from({b"i": 1, b"m": b"get", b"a": {name: 1}}).arguments == {name.decode(): 1}
+    assert call_from({b"i": 1, b"m": b"m" * MAX_METHOD_NAME}).method == "m" * MAX_METHOD_NAME
+    assert call_from({b"i": b"i" * MAX_TEXT_MSGID, b"m": b"get"}).msgid == packed(b"i" * MAX_TEXT_MSGID)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {b"i": 1, b"m": b"get", b"a": {b"id": b"", Undecodable(MAX_ARGUMENT_NAME + 1): 1}},
+        {b"i": 1, b"m": Undecodable(MAX_METHOD_NAME + 1), b"a": {}},
+        {b"i": bytes(MAX_TEXT_MSGID + 1), b"m": b"get", b"a": {}},
+        (1, 1, Undecodable(MAX_METHOD_NAME + 1), ()),
+        (1, bytes(MAX_TEXT_MSGID + 1), b"get", ()),
+    ],
+)
+def test_longer_ones_are_refused_before_they_are_decoded(request_: object) -> None:
+    with pytest.raises(ProtocolError, match="more than 100 bytes"):
+        call_from(request_)
 
 
 def test_a_named_call_has_its_arguments_by_name_and_ignores_further_fields() -> None:
