@@ -32,6 +32,7 @@ from borg_serve_lib.errors import (
 )
 from borg_serve_lib.events.transactions import UncommittedSegmentsRemoved
 from borg_serve_lib.format.integrity import FileDigests
+from borg_serve_lib.format.shadows import ShadowIndex
 from borg_serve_lib.limits import MANIFEST_ID, MAX_DATA_SIZE
 from borg_serve_lib.locking.memory import MemoryLockManager
 from borg_serve_lib.reporting import Level
@@ -227,7 +228,7 @@ def test_hints_count_as_borg_counts(path: Path) -> None:
     read = hints.decode((path / "hints.3").read_bytes())
     assert read.segments == {0: 0, 1: 0, 2: 1, 3: 0}
     assert read.compact == {0: 88, 1: 9, 2: 82, 3: 9}
-    assert read.shadow_index.entries == {identity(1): (0,), identity(2): (0,)}
+    assert read.shadow_index == ShadowIndex({identity(1): (0,), identity(2): (0,)})
     assert read.storage_quota_use == 44 + 44 + 46
 
 

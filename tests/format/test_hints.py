@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgpack
@@ -33,7 +34,7 @@ def test_the_worked_example_is_written_and_read() -> None:
 
 @given(COUNTS, COUNTS, st.integers(-(2**60), 2**60), SHADOWS)
 def test_hints_read_back_as_written(
-    segments: dict[int, int], compact: dict[int, int], use: int, shadows: dict[bytes, tuple[int, ...]]
+    segments: dict[int, int], compact: dict[int, int], use: int, shadows: dict[bytes, Sequence[int]]
 ) -> None:
     written = Hints(segments, compact, use, ShadowIndex(shadows))
     assert hints.decode(hints.encode(written)) == written
