@@ -12,7 +12,7 @@ from ..reporting import Event, Reporter
 from .base import LockMode, RepositoryLock
 from .claims import Claims
 from .directory import LockDirectory
-from .identity import Holder, parse_lock_name
+from .identity import Holder
 from .judge import Judge
 from .lease import Lease
 from .leftovers import Leftovers
@@ -68,8 +68,8 @@ class FileLock(RepositoryLock):
         self._clock = clock
         self._sleep = sleep
         self._reporter = _OncePerWait(reporter)
-        self._directory = LockDirectory(self.path, judge, self._reporter, claims)
-        self._roster = RosterFile(self.path, judge, self._reporter)
+        self._directory = LockDirectory(self.path, judge, self._reporter, claims, lease.files)
+        self._roster = RosterFile(self.path, judge, self._reporter, lease.files)
         self._waiting = WaitingWriters(repository, judge, lease.age)
         self._leftovers = Leftovers(lease.files, judge)
         self._claims = claims
@@ -89,7 +89,6 @@ class FileLock(RepositoryLock):
             if before is LockMode.NONE:
                 self._me = self._lease.join(self, self._reporter)
             self._enter(mode, deadline)
-            self._lease.tell(self.mode.value)
             if deadline.is_late:
                 self._report_end_of_wait(mode, self._clock() - deadline.begun)
         except BaseException:
@@ -118,7 +117,6 @@ class FileLock(RepositoryLock):
             self._enroll(LockMode.SHARED)
             self._directory.give_back()
             self._settle(LockMode.SHARED)
-            self._lease.tell(self.mode.value)
         except (NotLocked, NotMyLock):
             self._retreat(LockMode.NONE)
             raise
@@ -165,8 +163,7 @@ class FileLock(RepositoryLock):
             self._lease.tell(self.mode.value, activity)
 
     def owners(self) -> tuple[Owner, ...]:
-        held = [(name, LockMode.EXCLUSIVE) for name in self._directory.names()]
-        holders = [(holder, mode) for name, mode in held if (holder := parse_lock_name(name)) is not None]
+        holders = [(writer, LockMode.EXCLUSIVE) for writer in self._directory.owners()]
         holders += [
             (reader, LockMode.SHARED)
             for reader in sorted(self._roster.read().shared, key=lambda reader: reader.lock_name)
@@ -291,6 +288,9 @@ class FileLock(RepositoryLock):
         self._dirty = True
         (self._claims.sign_on if mode is LockMode.SHARED else self._claims.sign_off)(self.path, self)
         shared = bool(self._claims.readers(self.path))
+        if mode is not LockMode.NONE:
+            # While nobody can look at the roster: if it is damaged, this says whom it has named.
+            self._lease.tell(mode.value)
         roster = self._roster.load().with_holder(self._me, shared=shared, exclusive=mode is LockMode.EXCLUSIVE)
         self._roster.store(roster)
         if not shared:

@@ -11,7 +11,8 @@ import stat
 from contextlib import contextmanager
 from enum import Enum
 
-from .identity import Holder, Identity
+from .base import LockMode
+from .identity import Holder, Identity, parse_lock_name
 from .owner import OwnerRecord, parse_record
 
 TYPE_CHECKING = False
@@ -103,6 +104,23 @@ class LeaseFiles:
             return _read_record(descriptor)
         finally:
             os.close(descriptor)
+
+    def keepers(self, mode: LockMode) -> frozenset[Holder]:
+        """Return all who keep a lease and say there that they hold the lock as `mode`: for want of lock files that do.
+
+        Raises OSError if one of them cannot be looked at just now.
+        """
+        found = set()
+        for name in os.listdir(self.repository):
+            holder = parse_lock_name(name[len(LEASE_PREFIX) :]) if name.startswith(LEASE_PREFIX) else None
+            if holder is None:
+                continue
+            with self.grip(holder) as state:
+                if state is LeaseState.UNREAD:
+                    raise OSError(errno.EIO, "its owner may be alive", name)
+                if state is LeaseState.KEPT and (record := self.record(holder)) and record.mode == mode.value:
+                    found.add(holder)
+        return frozenset(found)
 
     def is_local(self) -> bool:
         """Return whether the repository is on a disk of this machine."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -341,6 +342,131 @@ def test_a_reader_in_a_damaged_roster_is_respected_and_kept(disk: Disk, repo: Pa
     assert caught.value.path == f"{repo}/lock"
     with disk.manager(5).shared(str(repo), wait=0):
         assert roster(repo) == {"shared": [["here@1", 5, 0], ["there@2", 66, 0]]}
+
+
+DAMAGES = [b"", b" ", b"garbage", b'{"shared": [["there@', b'{"shared": [["there@2"]]}', b'{"shared": {"there@2": 9}}',
+           b"[]", b"null", b"\0" * 50, b'{"shared": [["there@2", "9", 0]]}', b'{"shqred": []}']  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_reader_that_a_damaged_roster_names_no_more_is_respected_by_its_lease(
+    disk: Disk, repo: Path, damage: bytes
+) -> None:
+    reader, waiting = lock_of(disk, repo, 9, "there@2"), lock_of(disk, repo, 8, "third@3")
+    reader.acquire(SHARED, 0)
+    waiting._lease.join(waiting, disk.reporter)
+    put_roster(repo, damage)
+    with pytest.raises(LockTimeout, match="process 9 on there@2") as caught:
+        lock_of(disk, repo, 5).acquire(EXCLUSIVE, 1)
+    assert caught.value.path == f"{repo}/lock"
+    assert "more" not in caught.value.owners  # who only waits is no reader
+    with disk.manager(6).shared(str(repo), wait=0):
+        assert roster(repo) == {"shared": [["here@1", 6, 0], ["there@2", 9, 0]]}  # and is whole again
+    reader.release()
+    with disk.manager(5).exclusive(str(repo), wait=0):
+        pass
+    assert not (repo / "lock.roster").exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_process_finds_itself_again_in_a_damaged_roster(disk: Disk, repo: Path, damage: bytes) -> None:
+    manager = disk.manager(5)
+    reader = manager.lock_for(str(repo))
+    reader.acquire(SHARED, 0)
+    put_roster(repo, damage)
+    with pytest.raises(LockTimeout):
+        manager.lock_for(str(repo)).acquire(EXCLUSIVE, 0)
+    reader.upgrade(0)
+    reader.downgrade()
+    assert roster(repo) == {"shared": [["here@1", 5, 0]]}
+    put_roster(repo, damage)
+    reader.release()
+    assert lock_files(repo) == []
+
+
+def test_a_dead_reader_is_not_found_again_in_a_damaged_roster(disk: Disk, repo: Path) -> None:
+    reader = lock_of(disk, repo, 9, "there@2")
+    reader.acquire(SHARED, 0)
+    put_roster(repo, b"")
+    os.close(reader._lease._descriptor)
+    reader._lease._descriptor = -1
+    with disk.manager(5).exclusive(str(repo), wait=0):
+        pass
+    assert lock_files(repo) == []
+
+
+@pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
+def test_nobody_respects_the_lease_of_a_lock_that_native_borg_broke(disk: Disk, repo: Path, mode: LockMode) -> None:
+    """It removes directory and roster, and knows of no leases."""
+    lock = lock_of(disk, repo, 9)
+    lock.acquire(mode, 0)
+    shutil.rmtree(repo / "lock.exclusive", ignore_errors=True)
+    (repo / "lock.roster").unlink()
+    with disk.manager(5).exclusive(str(repo), wait=0) as other:
+        assert other.holds_exclusive()
+        assert not lock.holds_exclusive()
+    with disk.manager(5).shared(str(repo), wait=0):
+        pass
+    with suppress(NotLocked):
+        lock.release()
+    assert lock_files(repo) == []
+
+
+def test_who_reads_cannot_be_told_where_leases_cannot_be_looked_at(
+    disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = lock_of(disk, repo, 9), lock_of(disk, repo, 5)
+    reader.acquire(SHARED, 0)
+    put_roster(repo, b"")
+    with monkeypatch.context() as patched:
+        failing(patched, "open", errno.EMFILE, "lock.lease.here@1.9-0")
+        with pytest.raises(LockFailed, match="a damaged roster"):
+            writer.acquire(EXCLUSIVE, 0)
+    reader.release()
+    assert lock_files(repo) == []
+
+
+@pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
+def test_an_emptied_lock_directory_is_its_owners_as_long_as_that_lives(disk: Disk, repo: Path, mode: LockMode) -> None:
+    manager = disk.manager(9)
+    writer, beside = manager.lock_for(str(repo)), manager.lock_for(str(repo))
+    writer.acquire(EXCLUSIVE, 0)
+    (repo / "lock.exclusive" / "here@1.9-0").unlink()
+    for other in (lock_of(disk, repo, 5), lock_of(disk, repo, 6, "there@2"), beside):
+        with pytest.raises(LockTimeout) as caught:
+            other.acquire(mode, 1)
+        assert caught.value.path == f"{repo}/lock.exclusive"
+        assert other is beside or "held by a writer, process 9 on here@1" in caught.value.owners
+    assert os.listdir(repo / "lock.exclusive") == []
+    assert not writer.holds_exclusive()  # native borg could take it at any moment
+    with pytest.raises(NotMyLock):
+        writer.release()
+    with disk.manager(5).exclusive(str(repo), wait=0):
+        pass
+    assert not (repo / "lock.exclusive").exists()
+
+
+def test_an_emptied_lock_directory_is_nobodys_once_its_owner_is_dead(disk: Disk, repo: Path) -> None:
+    writer, waiting = lock_of(disk, repo, 9), lock_of(disk, repo, 8)
+    writer.acquire(EXCLUSIVE, 0)
+    waiting._lease.join(waiting, disk.reporter)
+    (repo / "lock.exclusive" / "here@1.9-0").unlink()
+    os.close(writer._lease._descriptor)
+    writer._lease._descriptor = -1
+    with disk.manager(5).exclusive(str(repo), wait=0):
+        pass
+
+
+def test_an_emptied_lock_directory_whose_owner_cannot_be_looked_at_is_respected(
+    disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = lock_of(disk, repo, 9)
+    writer.acquire(EXCLUSIVE, 0)
+    (repo / "lock.exclusive" / "here@1.9-0").unlink()
+    with monkeypatch.context() as patched:
+        failing(patched, "open", errno.EMFILE, "lock.lease.here@1.9-0")
+        with pytest.raises(LockTimeout):
+            lock_of(disk, repo, 5).acquire(EXCLUSIVE, 1)
 
 
 def test_breaking_removes_everything_whatever_it_is(disk: Disk, repo: Path) -> None:
