@@ -61,19 +61,20 @@ class Server:
     def connect(self, client_log: ClientLog, *, user: str = "", address: str = "", client: str = "") -> Connection:
         """Return a connection to one client, who reads `client_log`.
 
-        `user`, `address`, `client`: the account, where the client is, what the host calls it: for the host's reports.
+        `user`, `address`, `client`: the account, where the client is, what the host calls it: for the host's reports,
+        and for those who wait for a lock of this client.
         """
         from .rpc.connection import Connection
         from .rpc.services import Services
 
         reporter: Reporter = client_log
+        peer = Peer(os.urandom(6).hex(), user, address, client)
         if self._reporter is not None:
-            peer = Peer(os.urandom(6).hex(), user, address, client)
             reporter = FanOut([client_log, self._reporter.for_peer(peer)])
         return Connection(
             Services(
                 resolve_path=lambda raw: self._reach(raw, reporter),
-                open_repository=lambda path, request: self._open(path, request, reporter),
+                open_repository=lambda path, request: self._open(path, request, reporter, peer),
                 access=self._access,
                 reporter=reporter,
                 client_log=client_log,
@@ -94,7 +95,7 @@ class Server:
         reporter.report(PathResolved(shown, resolved))
         return resolved
 
-    def _open(self, path: str, request: OpenRequest, reporter: Reporter) -> Repository:
+    def _open(self, path: str, request: OpenRequest, reporter: Reporter, peer: Peer) -> Repository:
         # The engine is loaded while the client digests the answer to its first call, not before that.
         from .engine.opening import HostRules, open_repository
         from .events.session import RepositoryOpened
@@ -112,7 +113,7 @@ class Server:
         compacts = self._access.decide(Verb.COMPACT).allowed
         rules = HostRules(append_only=keeps_all, compacts=compacts, storage_quota=options.storage_quota)
         repository = open_repository(
-            path, request, storages=storages, locks=self._locks, rules=rules, reporter=reporter
+            path, request, storages=storages, locks=self._locks, rules=rules, reporter=reporter, peer=peer
         )
         mode = "none" if not request.locking else "exclusive" if request.exclusive else "shared"
         reporter.report(RepositoryOpened(path, mode))

@@ -4,17 +4,18 @@ repository-format.md section 9).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from operator import attrgetter
 
 from ..errors import InvalidArgument, LockError, LockFailed, LockTimeout, NotLocked, NotMyLock
-from ..reporting import Event, Reporter
+from ..reporting import Event, Peer, Reporter
 from .base import LockMode, RepositoryLock
 from .claims import Claims
 from .directory import LockDirectory
 from .identity import Holder
 from .judge import Judge
-from .lease import Lease
+from .lease import WAITING, Lease
 from .leftovers import Leftovers
 from .owner import Owner, Verdict, describe
 from .precedence import LONGEST_COURTESY, WaitingWriters
@@ -59,12 +60,14 @@ class FileLock(RepositoryLock):
         clock: Callable[[], float],
         sleep: Callable[[float], None],
         reporter: Reporter,
+        peer: Peer,
         claims: Claims,
     ) -> None:
         self.mode = LockMode.NONE
         self.path = f"{repository}/lock"
         self._lease = lease
         self._judge = judge
+        self._peer = peer
         self._clock = clock
         self._sleep = sleep
         self._reporter = _OncePerWait(reporter)
@@ -87,7 +90,7 @@ class FileLock(RepositoryLock):
         self._begin()
         try:
             if before is LockMode.NONE:
-                self._me = self._lease.join(self, self._reporter)
+                self._me = self._lease.join(self, self._reporter, self._peer)
             self._enter(mode, deadline)
             if deadline.is_late:
                 self._report_end_of_wait(mode, self._clock() - deadline.begun)
@@ -160,16 +163,23 @@ class FileLock(RepositoryLock):
 
     def note(self, activity: str) -> None:
         if self.mode is not LockMode.NONE:
-            self._lease.tell(self.mode.value, activity)
+            self._lease.tell(self, self.mode.value, activity)
 
     def owners(self) -> tuple[Owner, ...]:
-        holders = [(writer, LockMode.EXCLUSIVE) for writer in self._directory.owners()]
-        holders += [
-            (reader, LockMode.SHARED)
-            for reader in sorted(self._roster.read().shared, key=lambda reader: reader.lock_name)
-        ]
-        files = self._lease.files
-        return tuple(Owner(who, mode, self._judge.judge(who), files.record(who)) for who, mode in holders)
+        return self._owners_but(None)
+
+    def _owners_but(self, asking: FileLock | None) -> tuple[Owner, ...]:
+        writers, readers = self._directory.owners(), sorted(self._roster.read().shared, key=attrgetter("lock_name"))
+        holders = [(LockMode.EXCLUSIVE, holder) for holder in writers] + [(LockMode.SHARED, who) for who in readers]
+        return tuple(owner for mode, holder in holders for owner in self._owners_named(holder, mode, asking))
+
+    def _owners_named(self, holder: Holder, mode: LockMode, asking: FileLock | None) -> Iterable[Owner]:
+        """Return whom a name in the lock files stands for: of this process, each lock but `asking`."""
+        own = self._lease.users() if holder == self._lease.holder else {}
+        mine = [lock for lock, record in own.items() if record.mode == mode.value]
+        if mine:
+            return (Owner(holder, mode, Verdict.ALIVE, own[lock]) for lock in mine if lock is not asking)
+        return (Owner(holder, mode, self._judge.judge(holder), self._lease.files.record(holder)),)
 
     def break_lock(self) -> None:
         try:
@@ -182,12 +192,12 @@ class FileLock(RepositoryLock):
         self._leftovers.forget_waiting()
 
     def _owners(self) -> tuple[Owner, ...]:
-        """Return the owners that are not known dead and not this process, as far as they can be found out."""
+        """Return the owners that are not known dead and not this lock, as far as they can be found out."""
         try:
-            owners = self.owners()
+            owners = self._owners_but(self)
         except LockError:
             return ()
-        return tuple(owner for owner in owners if owner.holder != self._me and owner.verdict is not Verdict.DEAD)
+        return tuple(owner for owner in owners if owner.verdict is not Verdict.DEAD)
 
     def _enter(self, mode: LockMode, deadline: Deadline) -> None:
         try:
@@ -288,9 +298,8 @@ class FileLock(RepositoryLock):
         self._dirty = True
         (self._claims.sign_on if mode is LockMode.SHARED else self._claims.sign_off)(self.path, self)
         shared = bool(self._claims.readers(self.path))
-        if mode is not LockMode.NONE:
-            # While nobody can look at the roster: if it is damaged, this says whom it has named.
-            self._lease.tell(mode.value)
+        # While nobody else can write the roster: if it is damaged one day, this says whom it has named.
+        self._lease.tell(self, WAITING if mode is LockMode.NONE else mode.value)
         roster = self._roster.load().with_holder(self._me, shared=shared, exclusive=mode is LockMode.EXCLUSIVE)
         self._roster.store(roster)
         if not shared:

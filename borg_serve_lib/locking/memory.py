@@ -10,10 +10,10 @@ from contextlib import contextmanager
 import attrs
 
 from ..errors import InvalidArgument, LockTimeout, NotLocked, NotMyLock, WrongState
-from ..reporting import Reporter
-from .base import LockManager, LockMode, RepositoryLock
+from ..reporting import Peer, Reporter
+from .base import NOBODY, LockManager, LockMode, RepositoryLock
 from .identity import Holder
-from .owner import Owner, OwnerRecord, Verdict
+from .owner import Owner, OwnerRecord, Verdict, describe
 from .waiting import Deadline
 
 _RHYTHM = 0.005
@@ -42,13 +42,21 @@ class MemoryLockManager(LockManager):
         self._guard = threading.Lock()
         self._places: dict[str, _Place] = {}
 
-    def lock_for(self, path: str, reporter: Reporter | None = None) -> MemoryLock:  # noqa: ARG002 - no lock goes stale
+    def lock_for(
+        self,
+        path: str,
+        reporter: Reporter | None = None,  # noqa: ARG002 - no lock goes stale
+        *,
+        peer: Peer = NOBODY,
+    ) -> MemoryLock:
         """Return a lock, not yet held. Raises InvalidArgument for a path that two callers might spell differently."""
         if not path.startswith("/") or any(part in ("", ".", "..") for part in path.split("/")[1:]):
             raise InvalidArgument(f"not an absolute path in its shortest form: {path}")
         with self._guard:
             place = self._places.setdefault(path, _Place())
-        return MemoryLock(path, place, self._guard, lambda wait: Deadline(wait, self._clock, self._sleep, _RHYTHM))
+        return MemoryLock(
+            path, place, self._guard, lambda wait: Deadline(wait, self._clock, self._sleep, _RHYTHM), peer
+        )
 
     def held(self) -> dict[str, LockMode]:
         """Return the paths that are locked now, and how."""
@@ -64,7 +72,7 @@ class MemoryLock(RepositoryLock):
     """The lock of one repository in memory; made by MemoryLockManager."""
 
     def __init__(
-        self, path: str, place: _Place, guard: threading.Lock, deadline: Callable[[float | None], Deadline]
+        self, path: str, place: _Place, guard: threading.Lock, deadline: Callable[[float | None], Deadline], peer: Peer
     ) -> None:
         self.mode = LockMode.NONE
         self.path = f"{path}/lock"
@@ -73,6 +81,7 @@ class MemoryLock(RepositoryLock):
         self._deadline = deadline
         self._in_use = threading.Lock()
         self._activity = ""
+        self._peer = peer
 
     def acquire(self, mode: LockMode, wait: float | None) -> None:
         if mode is LockMode.NONE:
@@ -84,7 +93,7 @@ class MemoryLock(RepositoryLock):
             obstacle = self._try(mode)
             while obstacle:
                 if deadline.passed():
-                    raise LockTimeout(obstacle)
+                    raise LockTimeout(obstacle, describe([owner for lock, owner in self._held() if lock is not self]))
                 deadline.pause()
                 obstacle = self._try(mode)
 
@@ -119,18 +128,23 @@ class MemoryLock(RepositoryLock):
         self._activity = activity if self.mode is not LockMode.NONE else ""
 
     def owners(self) -> tuple[Owner, ...]:
-        with self._guard:
-            place = self._place
-            held = [place.writer] if place.writer else sorted(place.readers, key=id)
-            return tuple(lock._as_owner() for lock in held)
+        return tuple(owner for _, owner in self._held())
 
     def break_lock(self) -> None:
         with self._guard:
             self._place.writer = None
             self._place.readers.clear()
 
+    def _held(self) -> list[tuple[MemoryLock, Owner]]:
+        with self._guard:
+            place = self._place
+            held = [place.writer] if place.writer else sorted(place.readers, key=id)
+            return [(lock, lock._as_owner()) for lock in held]
+
     def _as_owner(self) -> Owner:
-        return Owner(Holder("memory", id(self), 0), self.mode, Verdict.ALIVE, OwnerRecord(activity=self._activity))
+        user, client = self._peer.client or self._peer.user, self._peer.address
+        record = OwnerRecord(mode=self.mode.value, activity=self._activity, user=user, client=client)
+        return Owner(Holder("memory", id(self), 0), self.mode, Verdict.ALIVE, record)
 
     def _try(self, mode: LockMode) -> str | None:
         """Take the lock if nobody is in the way, else return the path that LockTimeout names."""

@@ -24,6 +24,7 @@ from borg_serve_lib.locking.leasefiles import LeaseFiles, LeaseState
 from borg_serve_lib.locking.leftovers import Leftovers
 from borg_serve_lib.locking.manager import FileLockManager
 from borg_serve_lib.locking.owner import OwnerRecord, Verdict, render_record
+from borg_serve_lib.reporting import Peer
 
 from .support import Disk, FakeProcesses, Recorder, World, kill_for_good, ours_holding, real_manager
 from .support import holding as holding_process
@@ -60,7 +61,7 @@ class Place:
 
     def join(self, lease: Lease, user: object = "lock") -> Holder:
         holder = lease.join(user, self.reporter)
-        lease.tell("exclusive")
+        lease.tell(user, "exclusive")
         return holder
 
     def names(self) -> list[str]:
@@ -201,6 +202,43 @@ def test_too_many_of_one_name_are_told_what_to_do(place: Place) -> None:
     for lease in leases:
         lease.leave("lock")
     assert place.names() == []
+
+
+def test_a_lease_tells_of_the_first_of_its_users_that_has_the_most(place: Place) -> None:
+    now = 1000.0
+    lease = place.lease(7)
+    lease._now = lambda: now
+    holder = lease.join("first", place.reporter, Peer(user="root", address="192.0.2.1", client="alice"))
+    now += 5
+    lease.join("second", place.reporter, Peer(user="bob"))
+    now += 5
+    lease.join("third", place.reporter)
+    told = []
+    for step in (
+        lambda: None,
+        lambda: lease.tell("third", "shared"),
+        lambda: lease.tell("second", "shared", "check"),
+        lambda: lease.tell("first", "exclusive"),
+        lambda: lease.tell("first", "waiting"),
+        lambda: lease.leave("second"),
+        lambda: lease.leave("third"),
+        lambda: lease.tell("gone", "exclusive"),
+    ):
+        step()
+        record = place.files().record(holder)
+        assert record
+        told.append((record.mode, record.since, record.user, record.client, record.activity))
+    assert told == [
+        ("waiting", 1000.0, "alice", "192.0.2.1", ""),
+        ("shared", 1010.0, "", "", ""),
+        ("shared", 1005.0, "bob", "", "check"),
+        ("exclusive", 1000.0, "alice", "192.0.2.1", ""),
+        ("shared", 1005.0, "bob", "", "check"),
+        ("shared", 1010.0, "", "", ""),
+        ("waiting", 1000.0, "alice", "192.0.2.1", ""),
+        ("waiting", 1000.0, "alice", "192.0.2.1", ""),
+    ]
+    lease.leave("first")
 
 
 def test_the_lease_of_a_dead_predecessor_of_that_name_is_taken_over(place: Place) -> None:
