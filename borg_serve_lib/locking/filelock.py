@@ -17,7 +17,7 @@ from .identity import Holder
 from .judge import Judge
 from .lease import WAITING, Lease
 from .leftovers import Leftovers
-from .owner import Owner, Verdict, describe
+from .owner import RIVAL, Owner, Verdict, describe
 from .precedence import LONGEST_COURTESY, WaitingWriters
 from .rosterfile import NoRoomForRoster, RosterFile
 from .waiting import Deadline
@@ -58,6 +58,7 @@ class FileLock(RepositoryLock):
         lease: Lease,
         judge: Judge,
         clock: Callable[[], float],
+        now: Callable[[], float],
         sleep: Callable[[float], None],
         reporter: Reporter,
         peer: Peer,
@@ -73,7 +74,7 @@ class FileLock(RepositoryLock):
         self._reporter = _OncePerWait(reporter)
         self._directory = LockDirectory(self.path, judge, self._reporter, claims, lease.files)
         self._roster = RosterFile(self.path, judge, self._reporter, lease.files)
-        self._waiting = WaitingWriters(repository, judge, lease.age)
+        self._waiting = WaitingWriters(repository, judge, claims, now=now, age=lease.age)
         self._leftovers = Leftovers(lease.files, judge)
         self._claims = claims
         self._me = Holder("", 0, 0)
@@ -140,7 +141,9 @@ class FileLock(RepositoryLock):
         self._disown()
         mode = self.mode
         if mode is LockMode.NONE:
-            self._lease.leave(self)  # left when a signal came in the very moment of a failure
+            # Left when a signal came in the very moment of a failure.
+            self._waiting.leave()
+            self._lease.leave(self)
             return
         self._begin()
         try:
@@ -208,12 +211,13 @@ class FileLock(RepositoryLock):
             else:
                 self._seize(deadline)
         except LockTimeout as timeout:
-            raise LockTimeout(timeout.path, describe(self._owners())) from None
+            raise LockTimeout(timeout.path, timeout.owners or describe(self._owners())) from None
 
     def _bury_predecessor(self, deadline: Deadline) -> None:
         """Remove what a dead process of our very name has left: others take it for ours now, and wait for us."""
         self._directory.take(self._me, deadline)
         self._enroll(self.mode)
+        self._waiting.forget(self._me)
         self._lease.took_over = False
         with suppress(NotLocked, NotMyLock):
             self._directory.give_back()
@@ -270,17 +274,19 @@ class FileLock(RepositoryLock):
             with suppress(NotLocked, NotMyLock):
                 self._directory.give_back()
             try:
-                self._waiting.queue_up(self._me)
+                self._waiting.queue_up(self._me, self.mode)
                 self._wait_for_readers(deadline)
             finally:
-                self._waiting.leave()
+                self._waiting.pause()
 
     def _wait_for_readers(self, deadline: Deadline) -> None:
         """Wait until a look at the roster shows no other readers: without the directory, so as not to be in their way.
 
-        Raises LockTimeout.
+        Raises LockTimeout, at once if they wait for us as well.
         """
         while True:
+            if self.mode is LockMode.SHARED and self._waiting.is_hopeless():
+                raise LockTimeout(self.path, describe(self._owners(), RIVAL))
             if deadline.passed():
                 raise LockTimeout(self.path)
             deadline.pause(READERS_PAUSE)

@@ -75,6 +75,7 @@ class FileLockManager(LockManager):
             lease=lease,
             judge=LeaseJudge(lease, self._rules),
             clock=self._clock,
+            now=self._now,
             sleep=self._sleep,
             reporter=reporter or self._reporter,
             peer=peer,

@@ -13,7 +13,7 @@ from ..errors import InvalidArgument, LockTimeout, NotLocked, NotMyLock, WrongSt
 from ..reporting import Peer, Reporter
 from .base import NOBODY, LockManager, LockMode, RepositoryLock
 from .identity import Holder
-from .owner import Owner, OwnerRecord, Verdict, describe
+from .owner import RIVAL, Owner, OwnerRecord, Verdict, describe
 from .waiting import Deadline
 
 _RHYTHM = 0.005
@@ -25,6 +25,8 @@ class _Place:
 
     readers: set[MemoryLock] = attrs.field(factory=set)
     writer: MemoryLock | None = None
+    upgrader: MemoryLock | None = None
+    """The first reader that waits to write."""
 
 
 class MemoryLockManager(LockManager):
@@ -90,12 +92,15 @@ class MemoryLock(RepositoryLock):
         with self._one_thread():
             if self.mode in (mode, LockMode.EXCLUSIVE):
                 return
-            obstacle = self._try(mode)
-            while obstacle:
-                if deadline.passed():
-                    raise LockTimeout(obstacle, describe([owner for lock, owner in self._held() if lock is not self]))
-                deadline.pause()
-                obstacle = self._try(mode)
+            try:
+                while obstacle := self._try(mode):
+                    hopeless = self.mode is LockMode.SHARED and self._place.upgrader is not self
+                    if hopeless or deadline.passed():
+                        others = [owner for lock, owner in self._held() if lock is not self]
+                        raise LockTimeout(obstacle, describe(others, RIVAL if hopeless else ""))
+                    deadline.pause()
+            finally:
+                self._upgrade_no_more()
 
     def downgrade(self) -> None:
         if self.mode is LockMode.NONE:
@@ -155,12 +160,19 @@ class MemoryLock(RepositoryLock):
             if mode is LockMode.SHARED:
                 place.readers.add(self)
             elif place.readers - {self}:
+                if self in place.readers and place.upgrader is None:
+                    place.upgrader = self
                 return self.path
             else:
                 place.readers.discard(self)
                 place.writer = self
             self.mode = mode
             return None
+
+    def _upgrade_no_more(self) -> None:
+        with self._guard:
+            if self._place.upgrader is self:
+                self._place.upgrader = None
 
     @contextmanager
     def _one_thread(self) -> Iterator[None]:

@@ -178,6 +178,31 @@ def test_an_upgrade_waits_for_the_other_readers(locks: LockManager, path: str, w
     assert_free(locks, path)
 
 
+def test_the_second_of_two_upgraders_is_told_at_once_that_each_would_wait_for_the_other(
+    locks: LockManager, path: str, world: World
+) -> None:
+    first, second = locks.lock_for(path), locks.lock_for(path)
+    first.acquire(SHARED, 0)
+    second.acquire(SHARED, 0)
+    failed: list[float] = []
+
+    def upgrade_too() -> None:
+        begun = world.now
+        with pytest.raises(LockTimeout, match="one reader waits to write already") as caught:
+            second.upgrade(None)
+        assert caught.value.path == f"{path}/lock"
+        assert second.mode is SHARED
+        failed.append(world.now - begun)
+        second.release()
+
+    world.after(1, upgrade_too)
+    first.upgrade(None)
+    assert failed == [0]
+    assert first.holds_exclusive()
+    first.release()
+    assert_free(locks, path)
+
+
 def test_a_writer_becomes_a_reader_with_nobody_in_between(locks: LockManager, path: str) -> None:
     writer, other = locks.lock_for(path), locks.lock_for(path)
     writer.acquire(EXCLUSIVE, 0)
