@@ -192,7 +192,7 @@ class FileLock(RepositoryLock):
         except OSError as error:
             raise LockFailed(self.path, str(error)) from error
         self._leftovers.clear(frozenset())
-        self._leftovers.forget_waiting()
+        self._leftovers.forget()
 
     def _owners(self) -> tuple[Owner, ...]:
         """Return the owners that are not known dead and not this lock, as far as they can be found out."""

@@ -14,13 +14,14 @@ from ..errors import LockFailed
 from ..events.locks import NoLease
 from .base import NOBODY
 from .inplace import overwrite
-from .leasefiles import OBTAINABLE, OPEN_LEASE, LeaseFiles, LeaseState, is_at
+from .leasefiles import OBTAINABLE, LeaseFiles, LeaseState, is_at, opened_lease
 from .owner import OwnerRecord, render_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _thread
     from collections.abc import Callable
+    from io import FileIO
 
     from ..reporting import Peer, Reporter
     from .identity import Holder, Identity
@@ -34,6 +35,9 @@ _PRECEDENCE = {"exclusive": 0, "shared": 1}
 _LOOKS = 4
 _BETWEEN_LOOKS = 0.01
 """Seconds. A lease that was only looked at is free again by then."""
+
+_KEPT: set[Lease] = set()
+"""Leases with users. A lock that its holder has lost sight of is his all the same until his process ends."""
 
 
 def flock(descriptor: int) -> bool:
@@ -80,12 +84,16 @@ class Lease:
         self._users: dict[object, OwnerRecord] = {}
         self._written = b""
         self._path = ""
-        self._descriptor = -1
+        self._file: FileIO | None = None
         self._creating = False
         self._local = False
         self._new_mutex = _thread.RLock
         self._mutex = self._new_mutex()
         self._mutex_of = identity.pid()
+
+    @property
+    def _descriptor(self) -> int:
+        return -1 if self._file is None else self._file.fileno()
 
     @property
     def _guard(self) -> _thread.RLock:
@@ -108,6 +116,7 @@ class Lease:
             self._forget()
             self._local = self.files.is_local()
             self._users = {user: self._record_of(peer)}
+            _KEPT.add(self)
             holder = self._take(reporter)
             self._write()
             return holder
@@ -125,6 +134,7 @@ class Lease:
             if self._users:
                 self._write()
             else:
+                _KEPT.discard(self)
                 self._drop(keep_file=orphaned or self.took_over)
 
     @property
@@ -188,9 +198,11 @@ class Lease:
             if self._try(candidate, reporter):
                 self.holder = candidate
                 return candidate
+        # To go on without a lease is to use somebody else's name: who sees that one dead would remove our lock.
         raise LockFailed(
             f"{self.files.repository}/lock",
-            f"{_NAMES} processes {holder.pid} of host {holder.host} use it: give each machine its own BORG_HOST_ID",
+            f"{_NAMES} processes {holder.pid} of host {holder.host} use it, or died on machines that nobody sees from "
+            "here: give each machine its own BORG_HOST_ID; borg break-lock removes what the dead have left",
         )
 
     def _try(self, candidate: Holder, reporter: Reporter) -> bool:
@@ -212,7 +224,7 @@ class Lease:
         """Make the file and lock it; return True if it is ours or cannot be, None if there is one already."""
         try:
             self._creating = True
-            self._descriptor = os.open(self._path, OPEN_LEASE | os.O_CREAT | os.O_EXCL, 0o666)
+            self._file = opened_lease(self._path, os.O_CREAT | os.O_EXCL)
             self._creating = False
         except FileExistsError:
             self._creating = False
@@ -234,7 +246,7 @@ class Lease:
 
     def _take_over(self, candidate: Holder) -> bool | None:
         """Take the file that is there; return False if the name cannot be ours, None if it might be soon."""
-        state, self._descriptor = self.files.look(candidate)
+        state, self._file = self.files.look(candidate)
         if state in OBTAINABLE:
             self.took_over = state is LeaseState.FREE
             return True
@@ -245,11 +257,8 @@ class Lease:
         try:
             if not self._lock(self._descriptor) or not is_at(self._path, self._descriptor):
                 return ""
-            other = os.open(self._path, OPEN_LEASE)
-            try:
-                return "a lock does not keep others out" if self._lock(other) else None
-            finally:
-                os.close(other)
+            with opened_lease(self._path) as other:
+                return "a lock does not keep others out" if self._lock(other.fileno()) else None
         except OSError as error:
             return error.strerror or str(error)
 
@@ -263,16 +272,16 @@ class Lease:
 
     def _find_created(self) -> None:
         """Open the file that was created if a signal came before its descriptor was known. Raises OSError."""
-        if self._creating and self._descriptor < 0:
-            self._descriptor = os.open(self._path, OPEN_LEASE)
+        if self._creating and self._file is None:
+            self._file = opened_lease(self._path)
             if os.fstat(self._descriptor).st_size:  # no, it is somebody else's
                 self._forget()
         self._creating = False
 
     def _forget(self) -> None:
         """Close the file, which does not end the lease of a parent."""
-        descriptor, self._descriptor = self._descriptor, -1
+        file, self._file = self._file, None
         self.holder, self.took_over = None, False
         self._written = b""
-        if descriptor >= 0:
-            os.close(descriptor)
+        if file is not None:
+            file.close()

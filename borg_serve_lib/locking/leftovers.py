@@ -47,12 +47,17 @@ class Leftovers:
                 if state in OBTAINABLE:
                     os.unlink(self._files.path_of(holder))
 
-    def forget_waiting(self) -> None:
-        """Remove the marks of all waiting writers: those who live lose no more than their precedence."""
+    def forget(self) -> None:
+        """Remove the marks of all waiting writers, and all leases that nobody keeps, also those which prove nothing.
+
+        For whoever knows that no owner lives. Those who do lose no more than their precedence.
+        """
         for name in self._names():
-            if name.startswith(WAITING_PREFIX):
-                with suppress(OSError):
+            with suppress(OSError):
+                if name.startswith(WAITING_PREFIX):
                     os.unlink(f"{self._files.repository}/{name}")
+                elif name.startswith(LEASE_PREFIX) and (holder := parse_lock_name(name[len(LEASE_PREFIX) :])):
+                    self._files.discard(holder)
 
     def _names(self) -> list[str]:
         try:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 import attrs
 import portalocker
 import pytest
 
+from borg_serve_lib import locking
 from borg_serve_lib.errors import LockFailed, LockTimeout
 from borg_serve_lib.events.locks import NoLease, StaleLockRemoved
 from borg_serve_lib.locking.base import LockMode
 from borg_serve_lib.locking.directory import prepared_name
+from borg_serve_lib.locking.filelock import FileLock
 from borg_serve_lib.locking.identity import Holder, Identity
 from borg_serve_lib.locking.judge import BorgRules, LeaseJudge
 from borg_serve_lib.locking.lease import Lease, flock
@@ -69,8 +75,9 @@ class Place:
 
     def die(self, lease: Lease) -> None:
         """Let go of a lease as the kernel does when a process is gone."""
-        os.close(lease._descriptor)
-        lease._descriptor = -1
+        assert lease._file
+        lease._file.close()
+        lease._file = None
 
 
 @pytest.fixture
@@ -84,10 +91,10 @@ def test_a_lease_is_there_and_kept_until_its_last_user_leaves(place: Place) -> N
     assert holder == Holder(HERE, 7, 0)
     assert place.join(lease, "second") == holder
     lease.leave("first")
-    assert place.files().look(holder) == (LeaseState.KEPT, -1)
+    assert place.files().look(holder) == (LeaseState.KEPT, None)
     assert place.names() == ["lock.lease.here@1.7-0"]
     lease.leave("second")
-    assert place.files().look(holder) == (LeaseState.ABSENT, -1)
+    assert place.files().look(holder) == (LeaseState.ABSENT, None)
     assert place.names() == []
     lease.leave("second")  # twice is fine
     assert lease.holder is None
@@ -113,10 +120,18 @@ def test_a_lease_that_nobody_keeps_proves_a_death_where_all_locks_are_seen(
         assert state is expected
 
 
+def test_a_disk_that_was_mounted_anew_has_another_number_and_the_same_locks(place: Place) -> None:
+    path = place.path / "lock.lease.there@2.7-0"
+    for theirs, ours, expected in ((True, True, LeaseState.FREE), (False, True, LeaseState.UNCLEAR)):
+        path.write_bytes(render_record(OwnerRecord(boot="boot", device=-5, local=theirs)))
+        with place.files(local=ours).grip(Holder(THERE, 7, 0)) as state:
+            assert state is expected
+
+
 def test_another_mount_of_the_same_kernel_is_another_place(place: Place) -> None:
     path = place.path / "lock.lease.there@2.7-0"
     path.write_bytes(render_record(OwnerRecord(boot="boot", device=-5)))
-    assert place.files(local=False).look(Holder(THERE, 7, 0)) == (LeaseState.UNCLEAR, -1)
+    assert place.files(local=False).look(Holder(THERE, 7, 0)) == (LeaseState.UNCLEAR, None)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +161,7 @@ def test_the_lease_of_a_machine_that_reaches_our_disk_through_us_proves_nothing(
     lease = place.lease(7, THERE, boot="another boot", local=False)
     holder = place.join(lease)
     place.die(lease)
-    assert place.files(local=True).look(holder) == (LeaseState.UNCLEAR, -1)
+    assert place.files(local=True).look(holder) == (LeaseState.UNCLEAR, None)
 
 
 @pytest.mark.parametrize("obstacle", ["directory", "symlink", "pipe", "dangling"])
@@ -160,7 +175,7 @@ def test_what_is_no_file_proves_nothing_and_is_not_touched(place: Place, tmp_pat
         os.mkfifo(path)
     else:
         path.symlink_to(outside if obstacle == "symlink" else tmp_path / "nowhere")
-    assert place.files().look(Holder(HERE, 7, 0)) == (LeaseState.UNCLEAR, -1)
+    assert place.files().look(Holder(HERE, 7, 0)) == (LeaseState.UNCLEAR, None)
     lease = place.lease(7)
     assert place.join(lease) == Holder(HERE, 7, 1)  # the name is not free, so another one is taken
     lease.leave("lock")
@@ -173,7 +188,7 @@ def test_a_name_that_leads_elsewhere_is_not_followed(place: Place) -> None:
     (place.path / "lock.lease.x").mkdir()
     (place.path / "canary.7-0").write_bytes(render_record(OwnerRecord(boot="boot", device=place.path.stat().st_dev)))
     stranger = Holder("x/../canary", 7, 0)
-    assert place.files().look(stranger) == (LeaseState.UNCLEAR, -1)
+    assert place.files().look(stranger) == (LeaseState.UNCLEAR, None)
     assert place.files().record(stranger) is None
     lease = place.lease(7, "x/../canary")
     lease.join("lock", place.reporter)
@@ -239,6 +254,27 @@ def test_a_lease_tells_of_the_first_of_its_users_that_has_the_most(place: Place)
         ("waiting", 1000.0, "alice", "192.0.2.1", ""),
     ]
     lease.leave("first")
+
+
+def test_breaking_the_lock_makes_names_free_again_that_nobody_could_judge(repo: Path, place: Place) -> None:
+    for thread in range(64):
+        (repo / f"lock.lease.here@1.7-{thread:x}").write_bytes(render_record(OwnerRecord(boot="another")))
+    (repo / "lock.lease.nonsense").touch()
+    (repo / "lock.lease.here@1.8-0").symlink_to("lock.lease.nonsense")
+    alive = manager(World(), 9, HERE).lock_for(str(repo))
+    alive.acquire(SHARED, 0)
+    locks = manager(World(), 7, HERE)
+    with pytest.raises(LockFailed, match="borg break-lock"), locks.shared(str(repo), wait=0):
+        pytest.fail("entered")
+    manager(World(), 10, HERE).lock_for(str(repo)).break_lock()
+    assert sorted(path.name for path in repo.iterdir()) == [
+        "lock.lease.here@1.8-0",
+        "lock.lease.here@1.9-0",
+        "lock.lease.nonsense",
+    ]
+    with locks.exclusive(str(repo), wait=0):
+        pass
+    alive.release()
 
 
 def test_the_lease_of_a_dead_predecessor_of_that_name_is_taken_over(place: Place) -> None:
@@ -307,7 +343,7 @@ def test_a_lease_is_written_as_far_as_there_is_room(place: Place, monkeypatch: p
     lease = place.lease(7)
     monkeypatch.setattr(os, "pwrite", full)
     holder = place.join(lease)
-    assert place.files().look(holder) == (LeaseState.KEPT, -1)
+    assert place.files().look(holder) == (LeaseState.KEPT, None)
     lease.leave("lock")
 
 
@@ -331,6 +367,68 @@ def test_a_signal_in_the_very_moment_of_making_a_lease_leaves_none(
     assert path.exists() is (others != b"")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of files that are dropped open
+@pytest.mark.parametrize("action", ["acquire", "break_lock"])
+def test_an_exception_at_whatever_moment_leaves_no_dead_owners_lease_locked(repo: Path, action: str) -> None:
+    """A signal handler may raise one between any two instructions, also on the way out of a `with`."""
+    path = repo / "lock.lease.there@2.7-0"
+    for last in range(1, 10_000):
+        (repo / "lock.exclusive").mkdir(exist_ok=True)
+        (repo / "lock.exclusive" / "there@2.7-0").touch()
+        path.write_bytes(render_record(OwnerRecord(boot="before", local=True)))
+        lock = manager(World(), 5, HERE).lock_for(str(repo))
+        count = interrupted_at(last, lambda lock=lock: act(lock, action))  # type: ignore[misc]
+        if path.exists():
+            with path.open("rb+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.release()
+        lock.break_lock()
+        if count < last:
+            break
+    assert 100 < last < 9_000
+
+
+def act(lock: FileLock, action: str) -> None:
+    if action == "break_lock":
+        lock.break_lock()
+    else:
+        lock.acquire(EXCLUSIVE, 0)
+        lock.release()
+
+
+def interrupted_at(last: int, action: Callable[[], object]) -> int:
+    """Run `action` with an exception at the `last` instruction in what opens leases; return how many there were."""
+    files = [f"{locking.__path__[0]}/{name}.py" for name in ("leasefiles", "judge")]
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        if frame.f_code.co_filename not in files:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            count += 1
+            if count == last:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    with suppress(KeyboardInterrupt):
+        try:
+            action()
+        finally:
+            sys.settrace(before)
+    return count
+
+
+def test_a_lock_that_its_holder_has_lost_sight_of_is_his_until_his_process_ends(repo: Path) -> None:
+    manager(World(), 7, HERE).lock_for(str(repo)).acquire(EXCLUSIVE, 0)
+    gc.collect()
+    with pytest.raises(LockTimeout), manager(World(), 8, HERE, 7).exclusive(str(repo), wait=0):
+        pytest.fail("entered")
+
+
 def test_a_lease_swept_away_while_it_is_being_taken_is_taken_again(place: Place) -> None:
     swept = []
 
@@ -341,7 +439,7 @@ def test_a_lease_swept_away_while_it_is_being_taken_is_taken_again(place: Place)
 
     lease = place.lease(7, lock=lock)
     holder = place.join(lease)
-    assert place.files().look(holder) == (LeaseState.KEPT, -1)
+    assert place.files().look(holder) == (LeaseState.KEPT, None)
     lease.leave("lock")
     assert place.names() == []
 

@@ -389,8 +389,9 @@ def test_a_dead_reader_is_not_found_again_in_a_damaged_roster(disk: Disk, repo: 
     reader = lock_of(disk, repo, 9, "there@2")
     reader.acquire(SHARED, 0)
     put_roster(repo, b"")
-    os.close(reader._lease._descriptor)
-    reader._lease._descriptor = -1
+    assert reader._lease._file
+    reader._lease._file.close()
+    reader._lease._file = None
     with disk.manager(5).exclusive(str(repo), wait=0):
         pass
     assert lock_files(repo) == []
@@ -452,8 +453,9 @@ def test_an_emptied_lock_directory_is_nobodys_once_its_owner_is_dead(disk: Disk,
     writer.acquire(EXCLUSIVE, 0)
     waiting._lease.join(waiting, disk.reporter)
     (repo / "lock.exclusive" / "here@1.9-0").unlink()
-    os.close(writer._lease._descriptor)
-    writer._lease._descriptor = -1
+    assert writer._lease._file
+    writer._lease._file.close()
+    writer._lease._file = None
     with disk.manager(5).exclusive(str(repo), wait=0):
         pass
 
@@ -863,6 +865,8 @@ def test_a_lock_directory_nobody_may_look_into_is_somebody_elses(
 # --- interruptions --------------------------------------------------------------------------------------------------
 
 _PACKAGE = os.path.dirname(locking.__file__)
+_DROPPED_OPEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+"""Of a file that the interpreter had to close, since an exception came before we could."""
 
 
 def interrupted(action: Callable[[], object], at: int) -> bool:
@@ -887,6 +891,7 @@ def interrupted(action: Callable[[], object], at: int) -> bool:
     return False
 
 
+@_DROPPED_OPEN
 @pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
 @pytest.mark.parametrize("others", ["none", "a reader", "a dead writer", "a living writer"])
 def test_an_acquire_interrupted_at_any_line_leaves_nothing(disk: Disk, repo: Path, mode: LockMode, others: str) -> None:
@@ -923,6 +928,7 @@ def test_an_acquire_interrupted_at_any_line_leaves_nothing(disk: Disk, repo: Pat
     assert rounds > 20
 
 
+@_DROPPED_OPEN
 @pytest.mark.parametrize("held", ["shared", "exclusive", "shared beside others"])
 def test_a_release_interrupted_at_any_line_is_finished_all_the_same(disk: Disk, repo: Path, held: str) -> None:
     manager = disk.manager(5)
@@ -943,6 +949,7 @@ def test_a_release_interrupted_at_any_line_is_finished_all_the_same(disk: Disk, 
     assert rounds > 20
 
 
+@_DROPPED_OPEN
 @pytest.mark.parametrize("others", [False, True])
 def test_an_upgrade_interrupted_at_any_line_leaves_the_reader_a_reader(disk: Disk, repo: Path, others: bool) -> None:
     manager = disk.manager(5)

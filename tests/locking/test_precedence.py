@@ -51,8 +51,9 @@ def test_a_reader_lets_a_waiting_writer_pass(disk: Disk, tmp_path: Path) -> None
 
 def die(holder: FileLock) -> None:
     """Let the lease of `holder` be what it is after a kill -9."""
-    descriptor, holder._lease._descriptor = holder._lease._descriptor, -1
-    os.close(descriptor)
+    assert holder._lease._file
+    holder._lease._file.close()
+    holder._lease._file = None
 
 
 def waiting_writer(disk: Disk, path: Path) -> None:
