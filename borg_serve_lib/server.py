@@ -65,8 +65,9 @@ class Server:
         and for those who wait for a lock of this client.
         """
         from .rpc.connection import Connection
-        from .rpc.services import Services
+        from .rpc.services import Cancellation, Services
 
+        cancellation = Cancellation()
         reporter: Reporter = client_log
         peer = Peer(os.urandom(6).hex(), user, address, client)
         if self._reporter is not None:
@@ -74,10 +75,13 @@ class Server:
         return Connection(
             Services(
                 resolve_path=lambda raw: self._reach(raw, reporter),
-                open_repository=lambda path, request: self._open(path, request, reporter, peer),
+                open_repository=lambda path, request: self._open(
+                    path, request, reporter, peer, cancellation.demand_none
+                ),
                 access=self._access,
                 reporter=reporter,
                 client_log=client_log,
+                cancellation=cancellation,
             )
         )
 
@@ -95,7 +99,9 @@ class Server:
         reporter.report(PathResolved(shown, resolved))
         return resolved
 
-    def _open(self, path: str, request: OpenRequest, reporter: Reporter, peer: Peer) -> Repository:
+    def _open(
+        self, path: str, request: OpenRequest, reporter: Reporter, peer: Peer, interrupt: Callable[[], None]
+    ) -> Repository:
         # The engine is loaded while the client digests the answer to its first call, not before that.
         from .engine.opening import HostRules, open_repository
         from .events.session import RepositoryOpened
@@ -113,7 +119,14 @@ class Server:
         compacts = self._access.decide(Verb.COMPACT).allowed
         rules = HostRules(append_only=keeps_all, compacts=compacts, storage_quota=options.storage_quota)
         repository = open_repository(
-            path, request, storages=storages, locks=self._locks, rules=rules, reporter=reporter, peer=peer
+            path,
+            request,
+            storages=storages,
+            locks=self._locks,
+            rules=rules,
+            reporter=reporter,
+            peer=peer,
+            interrupt=interrupt,
         )
         mode = "none" if not request.locking else "exclusive" if request.exclusive else "shared"
         reporter.report(RepositoryOpened(path, mode))

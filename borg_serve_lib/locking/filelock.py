@@ -62,6 +62,7 @@ class FileLock(RepositoryLock):
         sleep: Callable[[float], None],
         reporter: Reporter,
         peer: Peer,
+        interrupt: Callable[[], None],
         claims: Claims,
     ) -> None:
         self.mode = LockMode.NONE
@@ -69,6 +70,7 @@ class FileLock(RepositoryLock):
         self._lease = lease
         self._judge = judge
         self._peer = peer
+        self._interrupt = interrupt
         self._clock = clock
         self._sleep = sleep
         self._reporter = _OncePerWait(reporter)
@@ -83,7 +85,7 @@ class FileLock(RepositoryLock):
     def acquire(self, mode: LockMode, wait: float | None) -> None:
         if mode is LockMode.NONE:
             raise InvalidArgument("a lock is acquired either shared or exclusive")
-        deadline = Deadline(wait, self._clock, self._sleep, waited_long=lambda: self._report_wait(mode))
+        deadline = Deadline(wait, self._clock, self._sleep_a_while, waited_long=lambda: self._report_wait(mode))
         self._disown()
         before = self.mode
         if before in (mode, LockMode.EXCLUSIVE):
@@ -98,6 +100,10 @@ class FileLock(RepositoryLock):
         except BaseException:
             self._retreat(before)
             raise
+
+    def _sleep_a_while(self, seconds: float) -> None:
+        self._interrupt()
+        self._sleep(seconds)
 
     def _report_wait(self, mode: LockMode) -> None:
         from ..events.locks import LockAwaited

@@ -11,7 +11,7 @@ import attrs
 
 from ..errors import InvalidArgument, LockTimeout, NotLocked, NotMyLock, WrongState
 from ..reporting import Peer, Reporter
-from .base import NOBODY, LockManager, LockMode, RepositoryLock
+from .base import NOBODY, LockManager, LockMode, RepositoryLock, go_on
 from .identity import Holder
 from .owner import RIVAL, Owner, OwnerRecord, Verdict, describe
 from .waiting import Deadline
@@ -50,15 +50,19 @@ class MemoryLockManager(LockManager):
         reporter: Reporter | None = None,  # noqa: ARG002 - no lock goes stale
         *,
         peer: Peer = NOBODY,
+        interrupt: Callable[[], None] = go_on,
     ) -> MemoryLock:
         """Return a lock, not yet held. Raises InvalidArgument for a path that two callers might spell differently."""
         if not path.startswith("/") or any(part in ("", ".", "..") for part in path.split("/")[1:]):
             raise InvalidArgument(f"not an absolute path in its shortest form: {path}")
         with self._guard:
             place = self._places.setdefault(path, _Place())
-        return MemoryLock(
-            path, place, self._guard, lambda wait: Deadline(wait, self._clock, self._sleep, _RHYTHM), peer
-        )
+
+        def sleep(seconds: float) -> None:
+            interrupt()
+            self._sleep(seconds)
+
+        return MemoryLock(path, place, self._guard, lambda wait: Deadline(wait, self._clock, sleep, _RHYTHM), peer)
 
     def held(self) -> dict[str, LockMode]:
         """Return the paths that are locked now, and how."""

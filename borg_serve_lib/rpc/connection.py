@@ -46,6 +46,7 @@ class Connection:
     def __init__(self, services: Services) -> None:
         self._reporter = services.reporter
         self._clock = services.clock
+        self._cancellation = services.cancellation
         self._begun = services.clock()
         self._session = Session(services)
         self._dispatcher = Dispatcher(self._session)
@@ -86,7 +87,8 @@ class Connection:
     def __iter__(self) -> Iterator[Reply]:
         """Yield the replies to all calls received in full. Their buffers may be kept; they are never changed.
 
-        Never raises: errors are replies too, and what is no call at all makes `state` FAILED.
+        Never raises: errors are replies too, and what is no call at all makes `state` FAILED; but for what ends the
+        session, as `cancel` does.
         """
         while self.state is not State.FAILED and not self._released:
             try:
@@ -118,6 +120,11 @@ class Connection:
         self.outcome = "rejected"
         self.close()  # first: a log that nobody reads must not keep the lock
         self._reporter.report(ConnectionRejected(str(error)))
+
+    def cancel(self, reason: BaseException) -> None:
+        """Let calls that wait for a lock end with `reason`, now and from now on. To be called from any thread."""
+        if self._cancellation is not None:
+            self._cancellation.cancel(reason)
 
     def timed_out(self, reason: str) -> None:
         """Tell that a time limit of the host ended the session."""

@@ -377,6 +377,29 @@ def test_a_negative_wait_is_refused(locks: LockManager, path: str, wait: float) 
     assert_free(locks, path)
 
 
+@pytest.mark.parametrize("held", [SHARED, EXCLUSIVE])
+def test_waiting_ends_with_what_its_interrupt_raises(
+    locks: LockManager, path: str, world: World, held: LockMode
+) -> None:
+    over: list[KeyError] = []
+
+    def interrupt() -> None:
+        if over:
+            raise over[0]
+
+    holder, lock = locks.lock_for(path), locks.lock_for(path, interrupt=interrupt)
+    holder.acquire(held, 0)
+    world.after(3, lambda: over.append(KeyError("the session is over")))
+    with pytest.raises(KeyError):
+        lock.acquire(EXCLUSIVE, None)
+    assert world.now - 1000 == pytest.approx(3, abs=0.25)
+    assert lock.mode is NONE
+    holder.release()
+    lock.acquire(SHARED, 0)  # nothing to wait for
+    lock.release()
+    assert_free(locks, path)
+
+
 def test_a_lock_cannot_be_acquired_as_none(locks: LockManager, path: str) -> None:
     with pytest.raises(InvalidArgument):
         locks.lock_for(path).acquire(NONE, 0)
