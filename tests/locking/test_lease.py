@@ -100,6 +100,7 @@ def test_a_lease_is_there_and_kept_until_its_last_user_leaves(place: Place) -> N
     assert lease.holder is None
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize(
     ("boot", "local", "expected"),
     [
@@ -120,6 +121,7 @@ def test_a_lease_that_nobody_keeps_proves_a_death_where_all_locks_are_seen(
         assert state is expected
 
 
+@pytest.mark.leaves_locks
 def test_a_disk_that_was_mounted_anew_has_another_number_and_the_same_locks(place: Place) -> None:
     path = place.path / "lock.lease.there@2.7-0"
     for theirs, ours, expected in ((True, True, LeaseState.FREE), (False, True, LeaseState.UNCLEAR)):
@@ -128,12 +130,14 @@ def test_a_disk_that_was_mounted_anew_has_another_number_and_the_same_locks(plac
             assert state is expected
 
 
+@pytest.mark.leaves_locks
 def test_another_mount_of_the_same_kernel_is_another_place(place: Place) -> None:
     path = place.path / "lock.lease.there@2.7-0"
     path.write_bytes(render_record(OwnerRecord(boot="boot", device=-5)))
     assert place.files(local=False).look(Holder(THERE, 7, 0)) == (LeaseState.UNCLEAR, None)
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b"{}", b'{"boot": 1}', b"\xff\xfe", b"[" * 4096, b'{"device": "x"}']
 )
@@ -156,6 +160,7 @@ def test_a_lease_that_was_never_written_to_may_be_taken_but_makes_nobodys_locks_
     assert place.names() == []
 
 
+@pytest.mark.leaves_locks
 def test_the_lease_of_a_machine_that_reaches_our_disk_through_us_proves_nothing(place: Place) -> None:
     """Over NFS, say: there its lock is one, but not one that we see."""
     lease = place.lease(7, THERE, boot="another boot", local=False)
@@ -164,6 +169,7 @@ def test_the_lease_of_a_machine_that_reaches_our_disk_through_us_proves_nothing(
     assert place.files(local=True).look(holder) == (LeaseState.UNCLEAR, None)
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("obstacle", ["directory", "symlink", "pipe", "dangling"])
 def test_what_is_no_file_proves_nothing_and_is_not_touched(place: Place, tmp_path: Path, obstacle: str) -> None:
     outside = tmp_path / "outside"
@@ -183,6 +189,7 @@ def test_what_is_no_file_proves_nothing_and_is_not_touched(place: Place, tmp_pat
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.leaves_locks
 def test_a_name_that_leads_elsewhere_is_not_followed(place: Place) -> None:
     """Whoever can write to a roster can put any host into it."""
     (place.path / "lock.lease.x").mkdir()
@@ -256,6 +263,7 @@ def test_a_lease_tells_of_the_first_of_its_users_that_has_the_most(place: Place)
     lease.leave("first")
 
 
+@pytest.mark.leaves_locks
 def test_breaking_the_lock_makes_names_free_again_that_nobody_could_judge(repo: Path, place: Place) -> None:
     for thread in range(64):
         (repo / f"lock.lease.here@1.7-{thread:x}").write_bytes(render_record(OwnerRecord(boot="another")))
@@ -288,6 +296,7 @@ def test_the_lease_of_a_dead_predecessor_of_that_name_is_taken_over(place: Place
     assert place.names() == []
 
 
+@pytest.mark.leaves_locks
 def test_the_lease_of_a_predecessor_stays_as_long_as_its_lock_files_may(place: Place) -> None:
     predecessor, lease = place.lease(7), place.lease(7)
     place.join(predecessor)
@@ -298,6 +307,7 @@ def test_the_lease_of_a_predecessor_stays_as_long_as_its_lock_files_may(place: P
     assert place.names() == ["lock.lease.here@1.7-0"]
 
 
+@pytest.mark.leaves_locks
 def test_the_lease_of_another_machine_with_our_name_is_not_taken_over(place: Place) -> None:
     predecessor, lease = place.lease(7, boot="another boot"), place.lease(7, local=False)
     place.join(predecessor)
@@ -347,6 +357,7 @@ def test_a_lease_is_written_as_far_as_there_is_room(place: Place, monkeypatch: p
     lease.leave("lock")
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("others", [b"", b"{}"])
 def test_a_signal_in_the_very_moment_of_making_a_lease_leaves_none(
     place: Place, others: bytes, monkeypatch: pytest.MonkeyPatch
@@ -422,6 +433,7 @@ def interrupted_at(last: int, action: Callable[[], object]) -> int:
     return count
 
 
+@pytest.mark.leaves_locks
 def test_a_lock_that_its_holder_has_lost_sight_of_is_his_until_his_process_ends(repo: Path) -> None:
     manager(World(), 7, HERE).lock_for(str(repo)).acquire(EXCLUSIVE, 0)
     gc.collect()
@@ -444,6 +456,7 @@ def test_a_lease_swept_away_while_it_is_being_taken_is_taken_again(place: Place)
     assert place.names() == []
 
 
+@pytest.mark.leaves_locks
 def test_a_lease_that_is_only_looked_at_is_waited_for(place: Place) -> None:
     path = place.path / "lock.lease.here@1.7-0"
     path.write_bytes(render_record(OwnerRecord(boot="boot", device=place.path.stat().st_dev)))
@@ -464,6 +477,7 @@ def test_a_lease_that_is_only_looked_at_is_waited_for(place: Place) -> None:
     lease.leave("lock")
 
 
+@pytest.mark.leaves_locks
 def test_while_a_death_is_certified_nobody_takes_that_name(place: Place) -> None:
     dead, successor = place.lease(7), place.lease(7)
     holder = place.join(dead)
@@ -480,6 +494,7 @@ def leftovers(place: Place) -> Leftovers:
     return Leftovers(place.files(), LeaseJudge(place.lease(99), BorgRules(identity, FakeProcesses())))
 
 
+@pytest.mark.leaves_locks
 def test_what_a_dead_process_left_while_it_waited_goes_with_its_lease(place: Place) -> None:
     alive, dead = place.lease(7, THERE), place.lease(8, THERE)
     for lease in (alive, dead):
@@ -502,6 +517,7 @@ def test_what_a_dead_process_left_while_it_waited_goes_with_its_lease(place: Pla
     alive.leave("lock")
 
 
+@pytest.mark.leaves_locks
 def test_sweeping_removes_the_leases_of_the_dead_and_no_others(place: Place) -> None:
     alive, dead, named = place.lease(7), place.lease(8), place.lease(9)
     place.join(alive)
@@ -647,6 +663,7 @@ def test_a_lock_by_a_kernel_that_is_gone_is_proved_stale(repo: Path, place: Plac
     assert list(repo.iterdir()) == []
 
 
+@pytest.mark.leaves_locks
 def test_where_leases_prove_nothing_borgs_rules_are_left(repo: Path, place: Place) -> None:
     lock = manager(World(), 7, HERE).lock_for(str(repo))
     lock.acquire(EXCLUSIVE, 0)
@@ -692,6 +709,7 @@ def test_a_timeout_names_the_living_holder_and_says_to_wait(repo: Path) -> None:
     assert caught.value.path == f"{repo}/lock.exclusive"
 
 
+@pytest.mark.leaves_locks
 def test_a_timeout_names_readers_nobody_can_judge_and_says_how_to_break_the_lock(repo: Path) -> None:
     (repo / "lock.roster").write_text('{"shared": [["borg@3", 9, 0], ["borg@3", 10, 0]]}')
     with pytest.raises(LockTimeout) as caught:
@@ -731,6 +749,7 @@ def raise_lock_exception(error: int) -> NoReturn:
     raise portalocker.LockException(OSError(error, os.strerror(error)))
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("error", [errno.ENOLCK, errno.EOPNOTSUPP])
 def test_on_a_disk_without_locks_borgs_rules_hold(place: Place, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     holder = place.join(place.lease(7))

@@ -94,6 +94,7 @@ def test_a_writer_keeps_all_others_out(locks: LockManager, path: str, mode: Lock
     assert_free(locks, path)
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("wait", [0.3, 1, 20])
 @pytest.mark.parametrize(("held", "wanted"), [(EXCLUSIVE, SHARED), (EXCLUSIVE, EXCLUSIVE), (SHARED, EXCLUSIVE)])
 def test_waiting_ends_after_the_given_time(

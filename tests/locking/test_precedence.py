@@ -62,6 +62,7 @@ def waiting_writer(disk: Disk, path: Path) -> None:
     lock(disk, path, WRITER)._lease.join("its lock", disk.reporter)
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("wait", [0, 1, 30])
 def test_in_its_first_minute_no_reader_gets_in_before_a_waiting_writer(disk: Disk, tmp_path: Path, wait: float) -> None:
     waiting_writer(disk, tmp_path)
@@ -116,6 +117,7 @@ def test_who_cannot_bury_its_predecessor_leaves_the_proof_of_its_death(disk: Dis
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.leaves_locks
 def test_a_writer_whose_clock_is_ahead_has_no_first_right(disk: Disk, tmp_path: Path) -> None:
     disk.world.now += 1000
     waiting_writer(disk, tmp_path)
@@ -125,6 +127,7 @@ def test_a_writer_whose_clock_is_ahead_has_no_first_right(disk: Disk, tmp_path: 
     reader.release()
 
 
+@pytest.mark.leaves_locks
 def test_later_a_reader_holds_back_for_half_its_time_and_not_for_ever(disk: Disk, tmp_path: Path) -> None:
     waiting_writer(disk, tmp_path)
     disk.world.now += 60
@@ -136,6 +139,7 @@ def test_later_a_reader_holds_back_for_half_its_time_and_not_for_ever(disk: Disk
         reader.release()
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("name", ["there@2.5-0", "here@1.66-0", "nonsense", ""])
 def test_nobody_holds_back_for_strangers_the_dead_and_nonsense(disk: Disk, tmp_path: Path, name: str) -> None:
     disk.processes.dead.add(66)
@@ -244,6 +248,7 @@ def test_what_is_no_mark_names_nobody(name: str) -> None:
     assert holder_of_mark(name) is None
 
 
+@pytest.mark.leaves_locks
 def test_a_mark_without_room_for_its_time_counts_from_the_lease(
     disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
