@@ -45,10 +45,11 @@ def serve_process(
 
     The process is confined before it looks at anything that comes from the client. `forced`: the host's own options.
     `original_command`: what the client asked for, see resolve_options. `borg_host_id`: the host part of lock names,
-    None for the machine's own. `user`, `client_address`: whom others are told of who wait for a
-    lock of this process. `modern_exit_codes`: whether faults have statuses of their own (spec: serve-command.md
-    section 10). `access`: what clients may do of what the options permit. `reporter`: is told what happens, beside the
-    client's log. Raises UsageError for options that cannot be enforced, and for a command that is refused.
+    None for the machine's own. `user`, `client_address`: whom others are told of who wait for a lock of this process,
+    unless `forced` has a name for the client, which is told instead of the account. `modern_exit_codes`: whether faults
+    have statuses of their own (spec: serve-command.md section 10). `access`: what clients may do of what the options
+    permit. `reporter`: is told what happens, beside the client's log. Raises UsageError for options that cannot be
+    enforced, and for a command that is refused.
     """
     from time import time
 

@@ -63,24 +63,28 @@ class Server:
     ) -> Connection:
         """Return a connection to one client, who reads `client_log`.
 
-        `user`, `address`, `client`: the account, where the client is, what the host calls it: for the host's reports.
-        `session`: what they call the session, "" for a name made up here.
+        `user`, `address`, `client`: the account, where the client is, what the host calls it: for the host's reports,
+        and for those who wait for a lock of this client. `session`: what the reports call the session, "" for a name
+        made up here.
         """
         from .rpc.connection import Connection
-        from .rpc.services import Services
+        from .rpc.services import Cancellation, Services
 
-        host = Reporter()
-        if self._reporter is not None:
-            host = self._reporter.for_peer(Peer(session or os.urandom(6).hex(), user, address, client))
+        cancellation = Cancellation()
+        peer = Peer(session or os.urandom(6).hex(), user, address, client)
+        host = Reporter() if self._reporter is None else self._reporter.for_peer(peer)
         reporter = FanOut([client_log, host])
         return Connection(
             Services(
                 resolve_path=lambda raw: self._reach(raw, reporter),
-                open_repository=lambda path, request: self._open(path, request, reporter),
+                open_repository=lambda path, request: self._open(
+                    path, request, reporter, peer, cancellation.demand_none
+                ),
                 access=self._access,
                 reporter=reporter,
                 client_log=client_log,
                 host_reporter=host,
+                cancellation=cancellation,
             )
         )
 
@@ -99,7 +103,9 @@ class Server:
         reporter.report(PathResolved(shown, resolved))
         return resolved
 
-    def _open(self, path: str, request: OpenRequest, reporter: Reporter) -> Repository:
+    def _open(
+        self, path: str, request: OpenRequest, reporter: Reporter, peer: Peer, interrupt: Callable[[], None]
+    ) -> Repository:
         # The engine is loaded while the client digests the answer to its first call, not before that.
         from .engine.opening import HostRules, open_repository
         from .events.session import RepositoryOpened
@@ -117,7 +123,14 @@ class Server:
         compacts = self._access.decide(Verb.COMPACT).allowed
         rules = HostRules(append_only=keeps_all, compacts=compacts, storage_quota=options.storage_quota)
         repository = open_repository(
-            path, request, storages=storages, locks=self._locks, rules=rules, reporter=reporter
+            path,
+            request,
+            storages=storages,
+            locks=self._locks,
+            rules=rules,
+            reporter=reporter,
+            peer=peer,
+            interrupt=interrupt,
         )
         mode = "none" if not request.locking else "exclusive" if request.exclusive else "shared"
         reporter.report(RepositoryOpened(path, mode))

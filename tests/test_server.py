@@ -286,6 +286,30 @@ def test_no_client_waits_longer_for_a_lock_than_the_host_lets_it(
     assert waits == [waited]
 
 
+def test_who_waits_for_a_client_is_told_what_the_host_calls_it() -> None:
+    to = server()
+    holder = to.connect(log_to([]), user="backup", address="192.0.2.1", client="alice")
+    assert "r" in ask(holder, "open", path="r", create=True, exclusive=True)
+    told = str(ask(to.connect(log_to([]), user="backup", client="bob"), "open", path="r", lock_wait=0))
+    assert "for alice, from 192.0.2.1" in told
+    holder.close()
+
+
+def test_a_connection_that_is_cancelled_waits_for_no_lock() -> None:
+    class Over(BaseException):
+        pass
+
+    to = server()
+    holder, waiting = connect(to), connect(to)
+    assert "r" in ask(holder, "open", path="r", create=True, exclusive=True)
+    waiting.cancel(Over())
+    waiting.cancel(KeyboardInterrupt())  # the first one counts
+    with pytest.raises(Over):
+        ask(waiting, "open", path="r", exclusive=True, lock_wait=None)
+    waiting.close()
+    holder.close()
+
+
 def test_a_server_that_only_reads_takes_no_lock_and_writes_nothing() -> None:
     storages, locks = MemoryProvider(("/srv",)), MemoryLockManager()
     first = connect(server(storages=storages, locks=locks))

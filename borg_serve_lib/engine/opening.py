@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from ..errors import AtticRepository, FileMissing, InvalidRepository
 from ..format import segment as segment_format
-from ..locking.base import LockManager, LockMode, RepositoryLock
-from ..reporting import Reporter
+from ..locking.base import NOBODY, LockManager, LockMode, RepositoryLock, go_on
+from ..reporting import Peer, Reporter
 from ..storage.base import Storage, StorageProvider
 from ..values import Value
 from .log import SegmentLog
@@ -46,12 +46,15 @@ def open_repository(
     locks: LockManager,
     rules: HostRules = _NO_RULES,
     reporter: Reporter = _NOBODY,
+    peer: Peer = NOBODY,
+    interrupt: Callable[[], None] = go_on,
     random_bytes: Callable[[int], bytes] = os.urandom,
     now: Callable[[], float] = time.time,
 ) -> Repository:
     """Open, or create and open, the repository at the absolute `path`, and lock it as `request` asks.
 
-    `rules`: what the host lays down. `reporter`: is told what happens. `now`: seconds since 1970.
+    `rules`: what the host lays down. `reporter`: is told what happens. `peer`, `interrupt`: whom its lock is for, and
+    what is called while it is waited for, see LockManager.lock_for. `now`: seconds since 1970.
 
     Raises the errors of spec rpc.md section 3.1: DoesNotExist, InvalidRepository, InvalidRepositoryConfig,
     AtticRepository, PathPermissionDenied, LockTimeout, LockFailed; when creating also AlreadyExists,
@@ -60,7 +63,7 @@ def open_repository(
     if request.create:
         _create(path, request, storages=storages, rules=rules, reporter=reporter, random_bytes=random_bytes)
     storage = storages.open(path)
-    lock = locks.lock_for(path, reporter)
+    lock = locks.lock_for(path, reporter, peer=peer, interrupt=interrupt)
     try:
         if request.locking:
             lock.acquire(LockMode.EXCLUSIVE if request.exclusive else LockMode.SHARED, request.lock_wait)

@@ -14,8 +14,8 @@ class ShadowIndex:
     """Object id -> segments with superseded PUTs of it, each as often as it has such PUTs.
 
     `entries`: as in the file; what is known of an object may be that no segment has any. Most objects are superseded
-    once, and in few different segments: they share a tuple for each, which takes 150 bytes for an object instead of 280.
-    A list belongs to one object.
+    once, and in few different segments: they share a tuple for each segment, which takes 150 bytes for an object, and
+    not 280. A list belongs to one object.
     """
 
     def __init__(self, entries: dict[bytes, Sequence[int]] | None = None) -> None:

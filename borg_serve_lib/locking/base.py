@@ -7,11 +7,19 @@ from enum import Enum
 from types import TracebackType
 
 from ..errors import LockError, NotLocked
-from ..reporting import Reporter
+from ..reporting import Peer, Reporter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .owner import Owner
+
+NOBODY = Peer()
+
+
+def go_on() -> None:
+    """Let whoever waits for a lock go on with that."""
 
 
 class LockMode(Enum):
@@ -66,7 +74,7 @@ class RepositoryLock(ABC):
 
     @abstractmethod
     def owners(self) -> tuple[Owner, ...]:
-        """Return who holds the lock now, this process included: a writer, or all readers (those of one process may
+        """Return who holds the lock now, this process included: a writer, or all readers (those of another process may
         count as one). Raises LockFailed.
         """
 
@@ -87,10 +95,19 @@ class LockManager(ABC):
     """Hands out the locks of repositories."""
 
     @abstractmethod
-    def lock_for(self, path: str, reporter: Reporter | None = None) -> RepositoryLock:
+    def lock_for(
+        self,
+        path: str,
+        reporter: Reporter | None = None,
+        *,
+        peer: Peer = NOBODY,
+        interrupt: Callable[[], None] = go_on,
+    ) -> RepositoryLock:
         """Return a lock, not yet held, for the repository directory at the absolute `path`.
 
-        `reporter`: is told of what this lock meets; None for whoever the manager was made to tell.
+        `reporter`: is told of what this lock meets; None for whoever the manager was made to tell. `peer`: whom it is
+        for, which others are told who wait for it: what the host calls him, else his account, and his address.
+        `interrupt`: is called whenever `acquire` has to wait, several times a second; what it raises ends the waiting.
         """
 
     def shared(self, path: str, *, wait: float | None) -> HeldLock:

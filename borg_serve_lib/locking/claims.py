@@ -25,6 +25,7 @@ class Claims:
         # Of the claimants of a lock directory, in the order they came, the first has it.
         self._claimants: dict[str, dict[object, None]] = {}
         self._readers: dict[str, set[object]] = {}
+        self._numbers: dict[str, dict[int, object]] = {}
 
     def claim(self, path: str, claimant: object) -> bool:
         """Claim the lock directory `path`; return whether `claimant` has it now. If not, the claim is void."""
@@ -67,10 +68,26 @@ class Claims:
         self._forget_the_parents()
         return path in self._readers
 
+    def number(self, path: str, waiting: object) -> int:
+        """Return a number, the lowest from 0, that only `waiting` has of those that wait for the lock of `path`."""
+        self._forget_the_parents()
+        numbers = self._numbers.setdefault(path, {})
+        number = next((number for number, owner in list(numbers.items()) if owner is waiting), 0)
+        while numbers.setdefault(number, waiting) is not waiting:
+            number += 1
+        return number
+
+    def free_number(self, path: str, waiting: object) -> None:
+        """Give the number of `waiting` to others, if it has one."""
+        numbers = self._numbers.get(path, {})
+        for number, owner in list(numbers.items()):
+            if owner is waiting:
+                numbers.pop(number, None)
+
     def _forget_the_parents(self) -> None:
         pid = self._pid()
         if pid != self._of:
-            self._of, self._claimants, self._readers = pid, {}, {}
+            self._of, self._claimants, self._readers, self._numbers = pid, {}, {}, {}
 
     def entry_removed(self, path: str) -> None:
         """Note that the process has no entry in the roster of `path` any more. The lock directory must be held."""

@@ -9,9 +9,11 @@ from contextlib import suppress
 from ..errors import LockError, LockFailed, LockTimeout, NotLocked, NotMyLock
 from ..events.locks import MalformedLock, StaleLockRemoved
 from ..reporting import Reporter
+from .base import LockMode
 from .claims import Claims
 from .identity import Holder, parse_lock_name
 from .judge import Judge
+from .leasefiles import LeaseFiles
 from .owner import Verdict
 from .realdirs import opened_directory
 from .waiting import Deadline
@@ -38,8 +40,9 @@ def maker_of(name: str) -> Holder | None:
 class LockDirectory:
     """The lock directory beside the lock `lock_path` (`<repository>/lock`), as one lock of this process sees it."""
 
-    def __init__(self, lock_path: str, judge: Judge, reporter: Reporter, claims: Claims) -> None:
+    def __init__(self, lock_path: str, judge: Judge, reporter: Reporter, claims: Claims, leases: LeaseFiles) -> None:
         self.path = lock_path + ".exclusive"
+        self._leases = leases
         self._judge = judge
         self._reporter = reporter
         self._claims = claims
@@ -118,11 +121,17 @@ class LockDirectory:
 
     def names(self) -> list[str]:
         """Return the names in the directory, whoever's they are."""
+        return self._listed() or []
+
+    def owners(self) -> list[Holder]:
+        """Return whose the directory is: those named in it, or who has lost his name. Raises LockFailed."""
+        names = self._listed()
+        if names is None or names:
+            return [holder for name in names or () if (holder := parse_lock_name(name)) is not None]
         try:
-            with opened_directory(self.path) as directory:
-                return os.listdir(directory)
-        except OSError:
-            return []
+            return sorted(self._leases.keepers(LockMode.EXCLUSIVE), key=lambda holder: holder.lock_name)
+        except OSError as error:
+            raise LockFailed(self.path, str(error)) from error
 
     def break_open(self) -> None:
         """Remove the directory with all that is in it, whoever's (spec: section 9.5). Raises OSError."""
@@ -149,8 +158,7 @@ class LockDirectory:
     def _try_to_take(self, first: bool) -> bool:
         if not self._claim():
             return False
-        # Only the first try finds out whether we could write at all; the others write nothing while it is in use.
-        taken = (first or not self._is_in_use()) and self._move_in()
+        taken = self._may_be_free(first) and self._move_in()
         if taken:
             self._settled = True
         else:
@@ -164,11 +172,33 @@ class LockDirectory:
         return self._claims.claim(self.path, self)
 
     def _is_broken(self) -> bool:
-        return self._settled and not os.path.lexists(self._own_file)
+        # Who breaks a lock removes the directory as well.
+        return self._settled and not os.path.lexists(self._own_file) and self._listed() != []
 
-    def _is_in_use(self) -> bool:
-        names = self.names()
-        return bool(names) and self._name not in names
+    def _may_be_free(self, first: bool) -> bool:
+        names = self._listed()
+        if names == []:
+            return not self._is_anothers_though_emptied()
+        # Only the first try finds out whether we could write at all; the others write nothing while it is in use.
+        return first or names is None or self._name in names
+
+    def _is_anothers_though_emptied(self) -> bool:
+        """Return whether somebody who lives holds the lock, though the file that said so is gone.
+
+        A native 1.1 that has made the directory and not yet its file has no lease: it is not known from here.
+        """
+        try:
+            return any(holder.lock_name != self._name for holder in self._leases.keepers(LockMode.EXCLUSIVE))
+        except OSError:
+            return True
+
+    def _listed(self) -> list[str] | None:
+        """Return the names in the directory, None if there is none that could be looked into."""
+        try:
+            with opened_directory(self.path) as directory:
+                return os.listdir(directory)
+        except OSError:
+            return None
 
     def _move_in(self) -> bool:
         self._temp = f"{self.path}.{prepared_name(self._name)}.tmp"

@@ -4,19 +4,20 @@ repository-format.md section 9).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from operator import attrgetter
 
 from ..errors import InvalidArgument, LockError, LockFailed, LockTimeout, NotLocked, NotMyLock
-from ..reporting import Event, Reporter
+from ..reporting import Event, Peer, Reporter
 from .base import LockMode, RepositoryLock
 from .claims import Claims
 from .directory import LockDirectory
-from .identity import Holder, parse_lock_name
+from .identity import Holder
 from .judge import Judge
-from .lease import Lease
+from .lease import WAITING, Lease
 from .leftovers import Leftovers
-from .owner import Owner, Verdict, describe
+from .owner import RIVAL, Owner, Verdict, describe
 from .precedence import LONGEST_COURTESY, WaitingWriters
 from .rosterfile import NoRoomForRoster, RosterFile
 from .waiting import Deadline
@@ -57,20 +58,25 @@ class FileLock(RepositoryLock):
         lease: Lease,
         judge: Judge,
         clock: Callable[[], float],
+        now: Callable[[], float],
         sleep: Callable[[float], None],
         reporter: Reporter,
+        peer: Peer,
+        interrupt: Callable[[], None],
         claims: Claims,
     ) -> None:
         self.mode = LockMode.NONE
         self.path = f"{repository}/lock"
         self._lease = lease
         self._judge = judge
+        self._peer = peer
+        self._interrupt = interrupt
         self._clock = clock
         self._sleep = sleep
         self._reporter = _OncePerWait(reporter)
-        self._directory = LockDirectory(self.path, judge, self._reporter, claims)
-        self._roster = RosterFile(self.path, judge, self._reporter)
-        self._waiting = WaitingWriters(repository, judge, lease.age)
+        self._directory = LockDirectory(self.path, judge, self._reporter, claims, lease.files)
+        self._roster = RosterFile(self.path, judge, self._reporter, lease.files)
+        self._waiting = WaitingWriters(repository, judge, claims, now=now, age=lease.age)
         self._leftovers = Leftovers(lease.files, judge)
         self._claims = claims
         self._me = Holder("", 0, 0)
@@ -79,7 +85,7 @@ class FileLock(RepositoryLock):
     def acquire(self, mode: LockMode, wait: float | None) -> None:
         if mode is LockMode.NONE:
             raise InvalidArgument("a lock is acquired either shared or exclusive")
-        deadline = Deadline(wait, self._clock, self._sleep, waited_long=lambda: self._report_wait(mode))
+        deadline = Deadline(wait, self._clock, self._sleep_a_while, waited_long=lambda: self._report_wait(mode))
         self._disown()
         before = self.mode
         if before in (mode, LockMode.EXCLUSIVE):
@@ -87,14 +93,17 @@ class FileLock(RepositoryLock):
         self._begin()
         try:
             if before is LockMode.NONE:
-                self._me = self._lease.join(self, self._reporter)
+                self._me = self._lease.join(self, self._reporter, self._peer)
             self._enter(mode, deadline)
-            self._lease.tell(self.mode.value)
             if deadline.is_late:
                 self._report_end_of_wait(mode, self._clock() - deadline.begun)
         except BaseException:
             self._retreat(before)
             raise
+
+    def _sleep_a_while(self, seconds: float) -> None:
+        self._interrupt()
+        self._sleep(seconds)
 
     def _report_wait(self, mode: LockMode) -> None:
         from ..events.locks import LockAwaited
@@ -118,7 +127,6 @@ class FileLock(RepositoryLock):
             self._enroll(LockMode.SHARED)
             self._directory.give_back()
             self._settle(LockMode.SHARED)
-            self._lease.tell(self.mode.value)
         except (NotLocked, NotMyLock):
             self._retreat(LockMode.NONE)
             raise
@@ -139,7 +147,9 @@ class FileLock(RepositoryLock):
         self._disown()
         mode = self.mode
         if mode is LockMode.NONE:
-            self._lease.leave(self)  # left when a signal came in the very moment of a failure
+            # Left when a signal came in the very moment of a failure.
+            self._waiting.leave()
+            self._lease.leave(self)
             return
         self._begin()
         try:
@@ -162,17 +172,23 @@ class FileLock(RepositoryLock):
 
     def note(self, activity: str) -> None:
         if self.mode is not LockMode.NONE:
-            self._lease.tell(self.mode.value, activity)
+            self._lease.tell(self, self.mode.value, activity)
 
     def owners(self) -> tuple[Owner, ...]:
-        held = [(name, LockMode.EXCLUSIVE) for name in self._directory.names()]
-        holders = [(holder, mode) for name, mode in held if (holder := parse_lock_name(name)) is not None]
-        holders += [
-            (reader, LockMode.SHARED)
-            for reader in sorted(self._roster.read().shared, key=lambda reader: reader.lock_name)
-        ]
-        files = self._lease.files
-        return tuple(Owner(who, mode, self._judge.judge(who), files.record(who)) for who, mode in holders)
+        return self._owners_but(None)
+
+    def _owners_but(self, asking: FileLock | None) -> tuple[Owner, ...]:
+        writers, readers = self._directory.owners(), sorted(self._roster.read().shared, key=attrgetter("lock_name"))
+        holders = [(LockMode.EXCLUSIVE, holder) for holder in writers] + [(LockMode.SHARED, who) for who in readers]
+        return tuple(owner for mode, holder in holders for owner in self._owners_named(holder, mode, asking))
+
+    def _owners_named(self, holder: Holder, mode: LockMode, asking: FileLock | None) -> Iterable[Owner]:
+        """Return whom a name in the lock files stands for: of this process, each lock but `asking`."""
+        own = self._lease.users() if holder == self._lease.holder else {}
+        mine = [lock for lock, record in own.items() if record.mode == mode.value]
+        if mine:
+            return (Owner(holder, mode, Verdict.ALIVE, own[lock]) for lock in mine if lock is not asking)
+        return (Owner(holder, mode, self._judge.judge(holder), self._lease.files.record(holder)),)
 
     def break_lock(self) -> None:
         try:
@@ -182,15 +198,15 @@ class FileLock(RepositoryLock):
         except OSError as error:
             raise LockFailed(self.path, str(error)) from error
         self._leftovers.clear(frozenset())
-        self._leftovers.forget_waiting()
+        self._leftovers.forget()
 
     def _owners(self) -> tuple[Owner, ...]:
-        """Return the owners that are not known dead and not this process, as far as they can be found out."""
+        """Return the owners that are not known dead and not this lock, as far as they can be found out."""
         try:
-            owners = self.owners()
+            owners = self._owners_but(self)
         except LockError:
             return ()
-        return tuple(owner for owner in owners if owner.holder != self._me and owner.verdict is not Verdict.DEAD)
+        return tuple(owner for owner in owners if owner.verdict is not Verdict.DEAD)
 
     def _enter(self, mode: LockMode, deadline: Deadline) -> None:
         try:
@@ -201,12 +217,13 @@ class FileLock(RepositoryLock):
             else:
                 self._seize(deadline)
         except LockTimeout as timeout:
-            raise LockTimeout(timeout.path, describe(self._owners())) from None
+            raise LockTimeout(timeout.path, timeout.owners or describe(self._owners())) from None
 
     def _bury_predecessor(self, deadline: Deadline) -> None:
         """Remove what a dead process of our very name has left: others take it for ours now, and wait for us."""
         self._directory.take(self._me, deadline)
         self._enroll(self.mode)
+        self._waiting.forget(self._me)
         self._lease.took_over = False
         with suppress(NotLocked, NotMyLock):
             self._directory.give_back()
@@ -263,17 +280,19 @@ class FileLock(RepositoryLock):
             with suppress(NotLocked, NotMyLock):
                 self._directory.give_back()
             try:
-                self._waiting.queue_up(self._me)
+                self._waiting.queue_up(self._me, self.mode)
                 self._wait_for_readers(deadline)
             finally:
-                self._waiting.leave()
+                self._waiting.pause()
 
     def _wait_for_readers(self, deadline: Deadline) -> None:
         """Wait until a look at the roster shows no other readers: without the directory, so as not to be in their way.
 
-        Raises LockTimeout.
+        Raises LockTimeout, at once if they wait for us as well.
         """
         while True:
+            if self.mode is LockMode.SHARED and self._waiting.is_hopeless():
+                raise LockTimeout(self.path, describe(self._owners(), RIVAL))
             if deadline.passed():
                 raise LockTimeout(self.path)
             deadline.pause(READERS_PAUSE)
@@ -291,6 +310,8 @@ class FileLock(RepositoryLock):
         self._dirty = True
         (self._claims.sign_on if mode is LockMode.SHARED else self._claims.sign_off)(self.path, self)
         shared = bool(self._claims.readers(self.path))
+        # While nobody else can write the roster: if it is damaged one day, this says whom it has named.
+        self._lease.tell(self, WAITING if mode is LockMode.NONE else mode.value)
         roster = self._roster.load().with_holder(self._me, shared=shared, exclusive=mode is LockMode.EXCLUSIVE)
         self._roster.store(roster)
         if not shared:

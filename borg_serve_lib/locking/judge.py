@@ -82,10 +82,8 @@ class LeaseJudge(Judge):
     def judge(self, holder: Holder) -> Verdict:
         if holder == self._lease.holder:
             return Verdict.ALIVE
-        state, descriptor = self._lease.files.look(holder)
-        if descriptor >= 0:
-            os.close(descriptor)
-        return self._conclude(state, holder)
+        with self._lease.files.grip(holder) as state:
+            return self._conclude(state, holder)
 
     @contextmanager
     def certify(self, holder: Holder) -> Iterator[Verdict]:

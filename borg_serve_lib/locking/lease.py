@@ -12,24 +12,32 @@ from contextlib import suppress
 
 from ..errors import LockFailed
 from ..events.locks import NoLease
+from .base import NOBODY
 from .inplace import overwrite
-from .leasefiles import OBTAINABLE, OPEN_LEASE, LeaseFiles, LeaseState, flock, is_at
+from .leasefiles import OBTAINABLE, LeaseFiles, LeaseState, flock, is_at, opened_lease
 from .owner import OwnerRecord, render_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _thread
     from collections.abc import Callable
+    from io import FileIO
 
-    from ..reporting import Reporter
+    from ..reporting import Peer, Reporter
     from .identity import Holder, Identity
 
 _NAMES = 64
 """How many processes may have the same host id and process id: containers that were all given one BORG_HOST_ID."""
 
+WAITING = "waiting"
+_PRECEDENCE = {"exclusive": 0, "shared": 1}
+
 _LOOKS = 4
 _BETWEEN_LOOKS = 0.01
 """Seconds. A lease that was only looked at is free again by then."""
+
+_KEPT: set[Lease] = set()
+"""Leases with users. A lock that its holder has lost sight of is his all the same until his process ends."""
 
 
 class Lease:
@@ -58,15 +66,19 @@ class Lease:
         self._now = now
         self._sleep = sleep
         self._lock = lock
-        self._users: set[object] = set()
+        self._users: dict[object, OwnerRecord] = {}
+        self._written = b""
         self._path = ""
-        self._descriptor = -1
+        self._file: FileIO | None = None
         self._creating = False
-        self._since = 0.0
         self._local = False
         self._new_mutex = _thread.RLock
         self._mutex = self._new_mutex()
         self._mutex_of = identity.pid()
+
+    @property
+    def _descriptor(self) -> int:
+        return -1 if self._file is None else self._file.fileno()
 
     @property
     def _guard(self) -> _thread.RLock:
@@ -75,23 +87,23 @@ class Lease:
             self._mutex, self._mutex_of = self._new_mutex(), self._identity.pid()
         return self._mutex
 
-    def join(self, user: object, reporter: Reporter) -> Holder:
+    def join(self, user: object, reporter: Reporter, peer: Peer = NOBODY) -> Holder:
         """Take the lease for the lock `user`, unless another lock has done so; return as whom to take the lock.
 
-        `reporter` is told if this disk knows no leases. Raises LockFailed when there are too many of that name; call
-        `leave` even so.
+        `reporter` is told if this disk knows no leases. `peer`: whom the lock is for. Raises LockFailed when there are
+        too many of that name; call `leave` even so.
         """
         with self._guard:
-            self._users.add(user)
             if self.holder is not None and not self.inherited:
+                self._users.setdefault(user, self._record_of(peer))
                 return self.holder
             self._creating = False
             self._forget()
-            self._users = {user}
-            self._since = self._now()
             self._local = self.files.is_local()
+            self._users = {user: self._record_of(peer)}
+            _KEPT.add(self)
             holder = self._take(reporter)
-            self.tell("waiting")
+            self._write()
             return holder
 
     def leave(self, user: object, *, orphaned: bool = False) -> None:
@@ -103,8 +115,11 @@ class Lease:
             if self.inherited:
                 self._users.clear()
                 self._forget()
-            self._users.discard(user)
-            if not self._users:
+            self._users.pop(user, None)
+            if self._users:
+                self._write()
+            else:
+                _KEPT.discard(self)
                 self._drop(keep_file=orphaned or self.took_over)
 
     @property
@@ -121,22 +136,45 @@ class Lease:
         record = self.files.record(holder)
         return self._now() - record.since if record is not None else float("inf")
 
-    def tell(self, mode: str, activity: str = "") -> None:
-        """Note in the lease how the lock is held (or "waiting"), and what takes long just now; as far as possible."""
-        with self._guard, suppress(OSError):
-            if self._descriptor >= 0 and not self.inherited:
-                record = OwnerRecord(
-                    started=self._identity.started,
-                    since=self._since,
-                    boot=self._identity.boot_id,
-                    device=os.fstat(self._descriptor).st_dev,
-                    local=self._local,
-                    mode=mode,
-                    activity=activity,
-                    user=self._identity.user,
-                    client=self._identity.client,
-                )
-                overwrite(self._descriptor, render_record(record))
+    def tell(self, user: object, mode: str, activity: str = "") -> None:
+        """Note how the lock `user` is held (or "waiting"), and what takes it long just now.
+
+        The lease has room for one: the writer, else the first reader, else the first who waits; as far as possible.
+        """
+        with self._guard:
+            if user in self._users:
+                self._users[user] = self._users[user].evolve(mode=mode, activity=activity)
+                self._write()
+
+    def users(self) -> dict[object, OwnerRecord]:
+        """Return what this process's locks of the repository have told, in the order they came."""
+        with self._guard:
+            return {} if self.inherited else {user: self._complete(record) for user, record in self._users.items()}
+
+    def _record_of(self, peer: Peer) -> OwnerRecord:
+        identity = self._identity
+        # What a host calls its client says more than an account that all keys share.
+        user, client = peer.client or peer.user, peer.address
+        if not user and not client:
+            user, client = identity.user, identity.client
+        return OwnerRecord(since=self._now(), mode=WAITING, user=user, client=client)
+
+    def _complete(self, record: OwnerRecord) -> OwnerRecord:
+        """Return `record` with what all locks of this process have in common."""
+        device = os.fstat(self._descriptor).st_dev if self._descriptor >= 0 else record.device
+        started, boot = self._identity.started, self._identity.boot_id
+        return record.evolve(started=started, boot=boot, device=device, local=self._local)
+
+    def _write(self) -> None:
+        with suppress(OSError):
+            if self._descriptor < 0 or self.inherited:
+                return
+            foremost = min(self._users.values(), key=lambda record: _PRECEDENCE.get(record.mode, len(_PRECEDENCE)))
+            data = render_record(self._complete(foremost))
+            if data != self._written:
+                self._written = b""  # not known while it is being written
+                overwrite(self._descriptor, data)
+                self._written = data
 
     def _take(self, reporter: Reporter) -> Holder:
         holder = self._identity.holder()
@@ -145,9 +183,11 @@ class Lease:
             if self._try(candidate, reporter):
                 self.holder = candidate
                 return candidate
+        # To go on without a lease is to use somebody else's name: who sees that one dead would remove our lock.
         raise LockFailed(
             f"{self.files.repository}/lock",
-            f"{_NAMES} processes {holder.pid} of host {holder.host} use it: give each machine its own BORG_HOST_ID",
+            f"{_NAMES} processes {holder.pid} of host {holder.host} use it, or died on machines that nobody sees from "
+            "here: give each machine its own BORG_HOST_ID; borg break-lock removes what the dead have left",
         )
 
     def _try(self, candidate: Holder, reporter: Reporter) -> bool:
@@ -169,7 +209,7 @@ class Lease:
         """Make the file and lock it; return True if it is ours or cannot be, None if there is one already."""
         try:
             self._creating = True
-            self._descriptor = os.open(self._path, OPEN_LEASE | os.O_CREAT | os.O_EXCL, 0o666)
+            self._file = opened_lease(self._path, os.O_CREAT | os.O_EXCL)
             self._creating = False
         except FileExistsError:
             self._creating = False
@@ -191,7 +231,7 @@ class Lease:
 
     def _take_over(self, candidate: Holder) -> bool | None:
         """Take the file that is there; return False if the name cannot be ours, None if it might be soon."""
-        state, self._descriptor = self.files.look(candidate)
+        state, self._file = self.files.look(candidate)
         if state in OBTAINABLE:
             self.took_over = state is LeaseState.FREE
             return True
@@ -202,11 +242,8 @@ class Lease:
         try:
             if not self._lock(self._descriptor) or not is_at(self._path, self._descriptor):
                 return ""
-            other = os.open(self._path, OPEN_LEASE)
-            try:
-                return "a lock does not keep others out" if self._lock(other) else None
-            finally:
-                os.close(other)
+            with opened_lease(self._path) as other:
+                return "a lock does not keep others out" if self._lock(other.fileno()) else None
         except OSError as error:
             return error.strerror or str(error)
 
@@ -220,15 +257,16 @@ class Lease:
 
     def _find_created(self) -> None:
         """Open the file that was created if a signal came before its descriptor was known. Raises OSError."""
-        if self._creating and self._descriptor < 0:
-            self._descriptor = os.open(self._path, OPEN_LEASE)
+        if self._creating and self._file is None:
+            self._file = opened_lease(self._path)
             if os.fstat(self._descriptor).st_size:  # no, it is somebody else's
                 self._forget()
         self._creating = False
 
     def _forget(self) -> None:
         """Close the file, which does not end the lease of a parent."""
-        descriptor, self._descriptor = self._descriptor, -1
+        file, self._file = self._file, None
         self.holder, self.took_over = None, False
-        if descriptor >= 0:
-            os.close(descriptor)
+        self._written = b""
+        if file is not None:
+            file.close()

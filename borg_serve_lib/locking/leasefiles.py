@@ -10,8 +10,10 @@ import os
 import stat
 from contextlib import contextmanager
 from enum import Enum
+from io import FileIO
 
-from .identity import Holder, Identity
+from .base import LockMode
+from .identity import Holder, Identity, parse_lock_name
 from .owner import OwnerRecord, parse_record
 
 TYPE_CHECKING = False
@@ -59,39 +61,46 @@ class LeaseFiles:
             raise ValueError("a host id with a slash or NUL cannot be part of a file name")
         return f"{self.repository}/{LEASE_PREFIX}{holder.lock_name}"
 
-    def look(self, holder: Holder) -> tuple[LeaseState, int]:
-        """Return the state of a lease and, if FREE or EMPTY, a descriptor that keeps it locked from now on, else -1."""
+    def look(self, holder: Holder) -> tuple[LeaseState, FileIO | None]:
+        """Return the state of a lease and, if FREE or EMPTY, an open file that keeps it locked from now on."""
         try:
             path = self.path_of(holder)
-            descriptor = os.open(path, OPEN_LEASE)
+            file = opened_lease(path)
         except FileNotFoundError:
-            return LeaseState.ABSENT, -1
+            return LeaseState.ABSENT, None
         except ValueError:
-            return LeaseState.UNCLEAR, -1
+            return LeaseState.UNCLEAR, None
         except OSError as error:
-            return LeaseState.UNCLEAR if error.errno in _NO_LEASE else LeaseState.UNREAD, -1
-        kept = -1
+            return LeaseState.UNCLEAR if error.errno in _NO_LEASE else LeaseState.UNREAD, None
         try:
-            state = self._state(path, descriptor)
-            if state in OBTAINABLE:
-                kept = descriptor
-            return state, kept
+            state = self._state(path, file.fileno())
         except BaseException:
-            kept = -1
+            file.close()
             raise
-        finally:
-            if kept < 0:
-                os.close(descriptor)
+        if state in OBTAINABLE:
+            return state, file
+        file.close()
+        return state, None
 
     @contextmanager
     def grip(self, holder: Holder) -> Iterator[LeaseState]:
         """Return a context with the state of the lease of `holder`; one that is FREE or EMPTY stays so."""
-        state, descriptor = self.look(holder)
+        state, file = self.look(holder)
         try:
             yield state
         finally:
-            if descriptor >= 0:
-                os.close(descriptor)
+            if file is not None:
+                file.close()
+
+    def discard(self, holder: Holder) -> None:
+        """Remove the lease of `holder`, whatever it proves, unless somebody keeps it locked. Raises OSError."""
+        try:
+            path = self.path_of(holder)
+        except ValueError:
+            return
+        with opened_lease(path) as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode) and flock(file.fileno()) and is_at(path, file.fileno()):
+                os.unlink(path)
 
     def record(self, holder: Holder) -> OwnerRecord | None:
         """Return what `holder` says of itself, None if it says nothing."""
@@ -103,6 +112,23 @@ class LeaseFiles:
             return _read_record(descriptor)
         finally:
             os.close(descriptor)
+
+    def keepers(self, mode: LockMode) -> frozenset[Holder]:
+        """Return all who keep a lease and say there that they hold the lock as `mode`: for want of lock files that do.
+
+        Raises OSError if one of them cannot be looked at just now.
+        """
+        found = set()
+        for name in os.listdir(self.repository):
+            holder = parse_lock_name(name[len(LEASE_PREFIX) :]) if name.startswith(LEASE_PREFIX) else None
+            if holder is None:
+                continue
+            with self.grip(holder) as state:
+                if state is LeaseState.UNREAD:
+                    raise OSError(errno.EIO, "its owner may be alive", name)
+                if state is LeaseState.KEPT and (record := self.record(holder)) and record.mode == mode.value:
+                    found.add(holder)
+        return frozenset(found)
 
     def is_local(self) -> bool:
         """Return whether the repository is on a disk of this machine."""
@@ -128,10 +154,22 @@ class LeaseFiles:
         record, here = _read_record(descriptor), self._identity.boot_id
         if record is None or not here:
             return False
-        if record.boot == here:
-            return record.device == os.fstat(descriptor).st_dev
-        # Of a disk that one machine has and others reach through it, each would see its own locks alone.
+        if record.boot == here and record.device == os.fstat(descriptor).st_dev:
+            return True
+        # The number of a disk changes when it is mounted anew. And of a disk that one machine has and others reach
+        # through it, each would see its own locks alone.
         return record.local and self.is_local()
+
+
+def opened_lease(path: str, flags: int = 0) -> FileIO:
+    """Open a lease. Raises OSError.
+
+    A signal handler may raise an exception between any two steps of ours, also between the last one and the closing of
+    a file. A number would be lost by that, and what it has locked stay locked until this process ends: a dead owner's
+    lease would be kept. So whoever has locked a file holds it by an object, of which the interpreter closes what it
+    drops; nothing of ours relies on that otherwise.
+    """
+    return FileIO(os.open(path, OPEN_LEASE | flags, 0o666), "r+")
 
 
 def is_at(path: str, descriptor: int) -> bool:

@@ -10,7 +10,7 @@ from .directory import maker_of
 from .identity import parse_lock_name
 from .leasefiles import LEASE_PREFIX, OBTAINABLE, LeaseFiles
 from .owner import Verdict
-from .precedence import WAITING_PREFIX
+from .precedence import WAITING_PREFIX, holder_of_mark
 from .realdirs import opened_directory
 
 TYPE_CHECKING = False
@@ -36,9 +36,8 @@ class Leftovers:
         for name in names:
             if name.startswith(_PREPARED[0]) and name.endswith(_PREPARED[1]):
                 self._clear_prepared(f"{self._files.repository}/{name}", name[len(_PREPARED[0]) : -len(_PREPARED[1])])
-            elif name.startswith(WAITING_PREFIX):
-                holder = parse_lock_name(name[len(WAITING_PREFIX) :])
-                self._if_dead(holder, os.unlink, f"{self._files.repository}/{name}")
+            else:
+                self._if_dead(holder_of_mark(name), os.unlink, f"{self._files.repository}/{name}")
         # Last, because they prove that the others can go.
         for name in names:
             holder = parse_lock_name(name[len(LEASE_PREFIX) :]) if name.startswith(LEASE_PREFIX) else None
@@ -48,12 +47,17 @@ class Leftovers:
                 if state in OBTAINABLE:
                     os.unlink(self._files.path_of(holder))
 
-    def forget_waiting(self) -> None:
-        """Remove the marks of all waiting writers: those who live lose no more than their precedence."""
+    def forget(self) -> None:
+        """Remove the marks of all waiting writers, and all leases that nobody keeps, also those which prove nothing.
+
+        For whoever knows that no owner lives. Those who do lose no more than their precedence.
+        """
         for name in self._names():
-            if name.startswith(WAITING_PREFIX):
-                with suppress(OSError):
+            with suppress(OSError):
+                if name.startswith(WAITING_PREFIX):
                     os.unlink(f"{self._files.repository}/{name}")
+                elif name.startswith(LEASE_PREFIX) and (holder := parse_lock_name(name[len(LEASE_PREFIX) :])):
+                    self._files.discard(holder)
 
     def _names(self) -> list[str]:
         try:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..reporting import Reporter
-from .base import LockManager
+from ..reporting import Peer, Reporter
+from .base import NOBODY, LockManager, go_on
 from .claims import Claims
 from .filelock import FileLock
 from .identity import Identity
@@ -67,7 +67,14 @@ class FileLockManager(LockManager):
             reporter=Reporter() if reporter is None else reporter,
         )
 
-    def lock_for(self, path: str, reporter: Reporter | None = None) -> FileLock:
+    def lock_for(
+        self,
+        path: str,
+        reporter: Reporter | None = None,
+        *,
+        peer: Peer = NOBODY,
+        interrupt: Callable[[], None] = go_on,
+    ) -> FileLock:
         """Return a lock, not yet held, for the repository directory at the absolute `path`; nothing is touched yet."""
         lease = self._lease_of(path)
         return FileLock(
@@ -75,8 +82,11 @@ class FileLockManager(LockManager):
             lease=lease,
             judge=LeaseJudge(lease, self._rules),
             clock=self._clock,
+            now=self._now,
             sleep=self._sleep,
             reporter=reporter or self._reporter,
+            peer=peer,
+            interrupt=interrupt,
             claims=self._claims,
         )
 

@@ -13,6 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+RIVAL = "one reader waits to write already, and each would wait for the other: try again when it is done"
+"""Advice to a reader that cannot write because it is the second one that wants to."""
+
 _LONGEST_TEXT = 200
 _TIME = "%Y-%m-%d %H:%M:%S UTC"
 
@@ -86,13 +89,18 @@ def parse_record(data: bytes) -> OwnerRecord | None:
     })  # fmt: skip
 
 
-def describe(owners: Sequence[Owner]) -> str:
-    """Return what somebody who waited in vain for `owners` is to know, as the middle of a sentence; "" for none."""
+def describe(owners: Sequence[Owner], advice: str = "") -> str:
+    """Return what somebody who waited in vain for `owners` is to know, as the middle of a sentence; "" for none.
+
+    `advice`: what to do, if it is not what their lives decide.
+    """
     if not owners:
         return ""
     told = _describe_one(owners[0])
     if len(owners) > 1:
         told += f", and {len(owners) - 1} more"
+    if advice:
+        return f"{told}; {advice}"
     if all(owner.verdict is Verdict.ALIVE for owner in owners):
         return f"{told}; alive: wait until it is done, with a longer --lock-wait"
     return f"{told}; nobody here can say whether it is alive: if it is not, borg break-lock removes the lock"

@@ -1,7 +1,8 @@
 """The content of `lock.roster`: who holds a lock as what, as JSON (spec: repository-format.md section 9.3).
 
 Borg takes a roster with one malformed entry for empty and so overlooks its readers. We keep every entry that can be
-read, whatever has happened to the rest, because an entry lost is a reader whose lock is gone.
+read, whatever has happened to the rest, because an entry lost is a reader whose lock is gone. That something was lost
+is told as well: leases may know whom it named.
 """
 
 from __future__ import annotations
@@ -57,22 +58,32 @@ def parse_roster(data: bytes) -> Roster:
 
     An entry whose kind cannot be told counts as shared: that is the kind which protects its holder.
     """
-    if not data.strip():
-        return Roster()
+    return examine_roster(data)[0]
+
+
+def examine_roster(data: bytes) -> tuple[Roster, bool]:
+    """Return what `parse_roster` does, and whether that is all which was ever written: False for a damaged file.
+
+    No borg leaves an empty one: who is killed between truncating and writing does.
+    """
+    text = data.decode("utf-8", "surrogateescape")
+    if not text.strip():
+        return Roster(), False
     import json
 
-    text = data.decode("utf-8", "surrogateescape")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        return _salvage(text)
+        return _salvage(text), False
     if not isinstance(document, dict):
-        return _salvage(text)
-    shared: set[Holder] = set()
-    exclusive: set[Holder] = set()
+        return _salvage(text), False
+    holders: dict[str, set[Holder]] = {"shared": set(), "exclusive": set()}
+    is_whole = document.keys() <= holders.keys()
     for kind, entries in document.items():
-        (exclusive if kind == "exclusive" else shared).update(_read_entries(entries))
-    return Roster(frozenset(shared), frozenset(exclusive))
+        found = list(_read_entries(entries))
+        is_whole = is_whole and isinstance(entries, list) and len(found) == len(entries)
+        holders["exclusive" if kind == "exclusive" else "shared"].update(found)
+    return Roster(frozenset(holders["shared"]), frozenset(holders["exclusive"])), is_whole
 
 
 def _read_entries(entries: object) -> Iterator[Holder]:

@@ -10,11 +10,13 @@ from contextlib import suppress
 from ..errors import LockFailed
 from ..events.locks import StaleRosterEntryRemoved
 from ..reporting import Reporter
+from .base import LockMode
 from .identity import Holder
 from .inplace import overwrite
 from .judge import Judge
+from .leasefiles import LeaseFiles
 from .owner import Verdict
-from .roster import Roster, parse_roster, render_roster
+from .roster import Roster, examine_roster, render_roster
 
 _MOST_BYTES = 1 << 20
 """Some 20,000 holders. Something larger is no roster, and who is in it cannot be told."""
@@ -30,18 +32,20 @@ class NoRoomForRoster(LockFailed):
 class RosterFile:
     """The roster beside the lock `lock_path` (`<repository>/lock`)."""
 
-    def __init__(self, lock_path: str, judge: Judge, reporter: Reporter) -> None:
+    def __init__(self, lock_path: str, judge: Judge, reporter: Reporter, leases: LeaseFiles) -> None:
         self.path = lock_path + ".roster"
+        self._leases = leases
         self._lock_path = lock_path
         self._judge = judge
         self._reporter = reporter
         self._bytes: bytes | None = None  # as in the file; None: there is no file
-        self._parsed: tuple[bytes | None, Roster] = (None, Roster())
+        self._parsed: tuple[bytes | None, Roster, bool] = (None, Roster(), True)
 
     def load(self) -> Roster:
         """Return the roster without the entries of the dead, each of which is reported.
 
-        A missing or damaged file is no error (see `parse_roster`). Raises LockFailed if it cannot be read at all.
+        A missing file is no error, nor is a damaged one (see `parse_roster`): all those count as readers then who keep
+        a lease that says so. Raises LockFailed if it cannot be read at all, or it cannot be told who they are.
         """
         roster = self.read()
         return roster.without(self._dead("shared", roster.shared) | self._dead("exclusive", roster.exclusive))
@@ -53,8 +57,11 @@ class RosterFile:
         except OSError as error:
             raise LockFailed(self._lock_path, str(error)) from error
         if self._parsed[0] != self._bytes:
-            self._parsed = (self._bytes, parse_roster(self._bytes or b""))
-        return self._parsed[1]
+            # Who has broken the lock has removed the file: nobody is to be found again then.
+            found = (Roster(), True) if self._bytes is None else examine_roster(self._bytes)
+            self._parsed = (self._bytes, *found)
+        _, roster, is_whole = self._parsed
+        return roster if is_whole else Roster(roster.shared | self._readers_by_lease(), roster.exclusive)
 
     def store(self, roster: Roster) -> None:
         """Make the file say `roster`; an empty one has no file. Must follow a `load`.
@@ -70,13 +77,19 @@ class RosterFile:
         except OSError as error:
             kind = NoRoomForRoster if error.errno in (errno.ENOSPC, errno.EDQUOT) else LockFailed
             raise kind(self._lock_path, str(error)) from error
-        self._parsed = (self._bytes, roster)
+        self._parsed = (self._bytes, roster, True)
 
     def delete(self) -> None:
         """Remove the file if there is one. Raises OSError."""
         with suppress(FileNotFoundError):
             os.unlink(self.path)
         self._bytes = None
+
+    def _readers_by_lease(self) -> frozenset[Holder]:
+        try:
+            return self._leases.keepers(LockMode.SHARED)
+        except OSError as error:
+            raise LockFailed(self._lock_path, f"a damaged roster, and {error}") from error
 
     def _dead(self, kind: str, holders: frozenset[Holder]) -> frozenset[Holder]:
         dead = frozenset(holder for holder in holders if self._judge.judge(holder) is Verdict.DEAD)

@@ -47,6 +47,7 @@ class Connection:
         self._host_reporter = services.host_reporter
         self._client_log = services.client_log
         self._clock = services.clock
+        self._cancellation = services.cancellation
         self._begun = services.clock()
         self._session = Session(services)
         self._dispatcher = Dispatcher(self._session)
@@ -95,7 +96,8 @@ class Connection:
     def __iter__(self) -> Iterator[Reply]:
         """Yield the replies to all calls received in full. Their buffers may be kept; they are never changed.
 
-        Never raises: errors are replies too, and what is no call at all makes `state` FAILED.
+        Never raises: errors are replies too, and what is no call at all makes `state` FAILED; but for what ends the
+        session, as `cancel` does.
         """
         while self.state is not State.FAILED and not self._released:
             try:
@@ -128,6 +130,11 @@ class Connection:
         self._cut_short = ConnectionRejected(str(error))
         self.close()  # first: a log that nobody reads must not keep the lock
         self.tell_client()
+
+    def cancel(self, reason: BaseException) -> None:
+        """Let calls that wait for a lock end with `reason`, now and from now on. To be called from any thread."""
+        if self._cancellation is not None:
+            self._cancellation.cancel(reason)
 
     def timed_out(self, reason: str) -> None:
         """A time limit of the host ends the session: `close` will tell the host, `tell_client` the client."""

@@ -8,18 +8,21 @@ from typing import Protocol
 
 from ..limits import MAX_GATHERED_REPLIES, MAX_UNREAD_LOG
 from ..rpc.connection import Connection, State
-from .watch import NO_LIMITS, TimeIsUp, TimeLimits
+from .watch import NO_LIMITS, ClientVanished, TimeIsUp, TimeLimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-    from typing import Final, TypeVar
+    from typing import Any, Final, TypeVar
 
     from ..buffers import Buffer
 
     _Result = TypeVar("_Result")
 
 _READ_SIZE: Final = 1 << 17
+_LONG: Final = 0.7
+"""Seconds after which it is time to see whether a client that is worked for is still there."""
+
 _FAULT: Final = 2
 
 
@@ -46,9 +49,10 @@ async def serve_streams(
     """Serve `connection` until its client has said all, or is gone; return the status that its process would end with.
 
     The repository is closed and its lock given back in all cases, also when this is cancelled. What blocks (disks,
-    locks) is done in a thread of the connection's own; what has begun there is finished first, so bound the wait for
-    locks (ServeOptions.max_lock_wait). No more is read than is answered, and no more answered than the client takes:
-    memory stays at what one connection may need. The streams stay open; whoever made them closes them.
+    locks) is done in a thread of the connection's own; what has begun there is finished first, but for the wait for a
+    lock: that ends with the session, and within two seconds after the client has gone. No more is read than is
+    answered, and one piece to see whether the client is there, and no more answered than the client takes: memory stays
+    at what one connection may need. The streams stay open; whoever made them closes them.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="borg-serve")
     session = _Session(connection, reader, writer, pool, limits.idle)
@@ -56,14 +60,17 @@ async def serve_streams(
         await _within(session.serve(), limits.session, "the session took longer than it may")
     except TimeIsUp as end:
         connection.timed_out(str(end))
+        connection.cancel(end)
         return connection.exit_code or _FAULT
     except asyncio.CancelledError:
         connection.outcome = "ended by the host"
         raise
-    except Exception:  # noqa: BLE001 - each library has errors of its own for a client that is gone
+    except (Exception, ClientVanished):  # noqa: BLE001 - each library has errors of its own for a client that is gone
         connection.outcome = "client vanished"
         return connection.exit_code or _FAULT
     finally:
+        session.stop_reading()
+        connection.cancel(ClientVanished())  # nobody waits for an answer any more, whatever the reason
         await asyncio.shield(session.work(connection.close))
         connection.tell_client()
         pool.shutdown(wait=False)
@@ -84,11 +91,12 @@ class _Session:
         self._writer = writer
         self._pool = pool
         self._idle = idle
+        self._ahead: asyncio.Future[bytes] | None = None  # what the client says while it is worked for
 
     async def serve(self) -> None:
         connection = self._connection
         while not connection.ended:
-            data = memoryview(await self._waited_for(self._reader.read(_READ_SIZE)))
+            data = memoryview(await self._waited_for(self._next()))
             if not data:
                 connection.eof_received()
                 return
@@ -102,11 +110,40 @@ class _Session:
                 data = data[count:]
                 connection.buffer_updated(count)
                 replies = iter(connection)
-                while batch := await self.work(_gathered, replies):
+                while batch := await self._attended(self.work(_gathered, replies)):
                     self._writer.write(batch)
                     connection.sent(len(batch))
                     del batch  # before the next is made: both may be large
                     await self._waited_for(self._writer.drain())
+
+    async def _next(self) -> bytes:
+        ahead, self._ahead = self._ahead, None
+        return await (ahead or self._reader.read(_READ_SIZE))
+
+    async def _attended(self, work: asyncio.Future[_Result]) -> _Result:
+        """Wait for `work`; when it takes long, see whether the client is still there, and let it end if not.
+
+        For that the next thing is read that the client says; when it has said that, no more is read.
+        """
+        try:
+            done, _ = await asyncio.wait([work], timeout=_LONG)
+            if not done:
+                self._ahead = self._ahead or asyncio.ensure_future(self._reader.read(_READ_SIZE))
+                either: list[asyncio.Future[Any]] = [work, self._ahead]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if not work.done() and (self._ahead.exception() or not self._ahead.result()):
+                    # It may have said all, and still read: what does not take long is answered.
+                    await asyncio.wait([work], timeout=_LONG)
+                    if not work.done():
+                        self._connection.cancel(ClientVanished())
+            return await work
+        finally:
+            work.cancel()  # whoever is ended while he waits for it does not want to know how it ends
+
+    def stop_reading(self) -> None:
+        """Read no more of what the client says while it is worked for."""
+        if self._ahead is not None:
+            self._ahead.cancel()
 
     def work(self, function: Callable[..., _Result], *arguments: object) -> asyncio.Future[_Result]:
         """Do something that may block, in this connection's thread."""

@@ -146,10 +146,10 @@ class Overtaken(MemoryLockManager):
         super().__init__()
         self._uses = [use]
 
-    def lock_for(self, path: str, *others: object) -> RepositoryLock:
+    def lock_for(self, path: str, *others: object, **named: object) -> RepositoryLock:
         if self._uses:
             self._uses.pop()()
-        return super().lock_for(path, *others)  # type: ignore[arg-type]
+        return super().lock_for(path, *others, **named)  # type: ignore[arg-type]
 
 
 def overtaken(rules: HostRules) -> tuple[Shared, Repository]:

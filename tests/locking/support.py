@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from borg_serve_lib.locking.base import LockManager, RepositoryLock
+from borg_serve_lib.locking.base import NOBODY, LockManager, RepositoryLock, go_on
 from borg_serve_lib.locking.identity import Identity
 from borg_serve_lib.locking.judge import Processes
 from borg_serve_lib.locking.manager import FileLockManager
-from borg_serve_lib.reporting import Event, Reporter
+from borg_serve_lib.reporting import Event, Peer, Reporter
 
 
 class World:
@@ -85,9 +85,16 @@ class OneProcessEach(LockManager):
         self._disk = disk
         self._next_pid = 100
 
-    def lock_for(self, path: str) -> RepositoryLock:
+    def lock_for(
+        self,
+        path: str,
+        reporter: Reporter | None = None,
+        *,
+        peer: Peer = NOBODY,
+        interrupt: Callable[[], None] = go_on,
+    ) -> RepositoryLock:
         self._next_pid += 1
-        return self._disk.manager(self._next_pid).lock_for(path)
+        return self._disk.manager(self._next_pid).lock_for(path, reporter, peer=peer, interrupt=interrupt)
 
 
 def lock_files(repository: Path) -> list[str]:

@@ -64,6 +64,16 @@ def test_all_readers_can_be_signed_off_at_once() -> None:
     assert claims.readers("/b") == {"first"}
 
 
+def test_each_that_waits_has_the_lowest_number_that_is_free() -> None:
+    claims = Claims(os.getpid)
+    assert [claims.number("/a", who) for who in ("x", "y", "x", "z")] == [0, 1, 0, 2]
+    assert claims.number("/b", "y") == 0
+    claims.free_number("/a", "x")
+    claims.free_number("/a", "x")
+    claims.free_number("/c", "x")
+    assert [claims.number("/a", who) for who in ("y", "x")] == [1, 0]
+
+
 def test_a_child_made_by_fork_has_claimed_nothing() -> None:
     pid = 5
     claims = Claims(lambda: pid)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 import attrs
 import pytest
 
+from borg_serve_lib import locking
 from borg_serve_lib.errors import LockFailed, LockTimeout
 from borg_serve_lib.events.locks import NoLease, StaleLockRemoved
 from borg_serve_lib.locking.base import LockMode
 from borg_serve_lib.locking.directory import prepared_name
+from borg_serve_lib.locking.filelock import FileLock
 from borg_serve_lib.locking.identity import Holder, Identity
 from borg_serve_lib.locking.judge import BorgRules, LeaseJudge
 from borg_serve_lib.locking.lease import Lease
@@ -23,6 +29,7 @@ from borg_serve_lib.locking.leasefiles import LeaseFiles, LeaseState, flock
 from borg_serve_lib.locking.leftovers import Leftovers
 from borg_serve_lib.locking.manager import FileLockManager
 from borg_serve_lib.locking.owner import OwnerRecord, Verdict, render_record
+from borg_serve_lib.reporting import Peer
 
 from .support import Disk, FakeProcesses, Recorder, World, kill_for_good, ours_holding, real_manager
 from .support import holding as holding_process
@@ -59,7 +66,7 @@ class Place:
 
     def join(self, lease: Lease, user: object = "lock") -> Holder:
         holder = lease.join(user, self.reporter)
-        lease.tell("exclusive")
+        lease.tell(user, "exclusive")
         return holder
 
     def names(self) -> list[str]:
@@ -67,8 +74,9 @@ class Place:
 
     def die(self, lease: Lease) -> None:
         """Let go of a lease as the kernel does when a process is gone."""
-        os.close(lease._descriptor)
-        lease._descriptor = -1
+        assert lease._file
+        lease._file.close()
+        lease._file = None
 
 
 @pytest.fixture
@@ -82,15 +90,16 @@ def test_a_lease_is_there_and_kept_until_its_last_user_leaves(place: Place) -> N
     assert holder == Holder(HERE, 7, 0)
     assert place.join(lease, "second") == holder
     lease.leave("first")
-    assert place.files().look(holder) == (LeaseState.KEPT, -1)
+    assert place.files().look(holder) == (LeaseState.KEPT, None)
     assert place.names() == ["lock.lease.here@1.7-0"]
     lease.leave("second")
-    assert place.files().look(holder) == (LeaseState.ABSENT, -1)
+    assert place.files().look(holder) == (LeaseState.ABSENT, None)
     assert place.names() == []
     lease.leave("second")  # twice is fine
     assert lease.holder is None
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize(
     ("boot", "local", "expected"),
     [
@@ -111,12 +120,23 @@ def test_a_lease_that_nobody_keeps_proves_a_death_where_all_locks_are_seen(
         assert state is expected
 
 
+@pytest.mark.leaves_locks
+def test_a_disk_that_was_mounted_anew_has_another_number_and_the_same_locks(place: Place) -> None:
+    path = place.path / "lock.lease.there@2.7-0"
+    for theirs, ours, expected in ((True, True, LeaseState.FREE), (False, True, LeaseState.UNCLEAR)):
+        path.write_bytes(render_record(OwnerRecord(boot="boot", device=-5, local=theirs)))
+        with place.files(local=ours).grip(Holder(THERE, 7, 0)) as state:
+            assert state is expected
+
+
+@pytest.mark.leaves_locks
 def test_another_mount_of_the_same_kernel_is_another_place(place: Place) -> None:
     path = place.path / "lock.lease.there@2.7-0"
     path.write_bytes(render_record(OwnerRecord(boot="boot", device=-5)))
-    assert place.files(local=False).look(Holder(THERE, 7, 0)) == (LeaseState.UNCLEAR, -1)
+    assert place.files(local=False).look(Holder(THERE, 7, 0)) == (LeaseState.UNCLEAR, None)
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b"{}", b'{"boot": 1}', b"\xff\xfe", b"[" * 4096, b'{"device": "x"}']
 )
@@ -139,14 +159,16 @@ def test_a_lease_that_was_never_written_to_may_be_taken_but_makes_nobodys_locks_
     assert place.names() == []
 
 
+@pytest.mark.leaves_locks
 def test_the_lease_of_a_machine_that_reaches_our_disk_through_us_proves_nothing(place: Place) -> None:
     """Over NFS, say: there its lock is one, but not one that we see."""
     lease = place.lease(7, THERE, boot="another boot", local=False)
     holder = place.join(lease)
     place.die(lease)
-    assert place.files(local=True).look(holder) == (LeaseState.UNCLEAR, -1)
+    assert place.files(local=True).look(holder) == (LeaseState.UNCLEAR, None)
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("obstacle", ["directory", "symlink", "pipe", "dangling"])
 def test_what_is_no_file_proves_nothing_and_is_not_touched(place: Place, tmp_path: Path, obstacle: str) -> None:
     outside = tmp_path / "outside"
@@ -158,7 +180,7 @@ def test_what_is_no_file_proves_nothing_and_is_not_touched(place: Place, tmp_pat
         os.mkfifo(path)
     else:
         path.symlink_to(outside if obstacle == "symlink" else tmp_path / "nowhere")
-    assert place.files().look(Holder(HERE, 7, 0)) == (LeaseState.UNCLEAR, -1)
+    assert place.files().look(Holder(HERE, 7, 0)) == (LeaseState.UNCLEAR, None)
     lease = place.lease(7)
     assert place.join(lease) == Holder(HERE, 7, 1)  # the name is not free, so another one is taken
     lease.leave("lock")
@@ -166,12 +188,13 @@ def test_what_is_no_file_proves_nothing_and_is_not_touched(place: Place, tmp_pat
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.leaves_locks
 def test_a_name_that_leads_elsewhere_is_not_followed(place: Place) -> None:
     """Whoever can write to a roster can put any host into it."""
     (place.path / "lock.lease.x").mkdir()
     (place.path / "canary.7-0").write_bytes(render_record(OwnerRecord(boot="boot", device=place.path.stat().st_dev)))
     stranger = Holder("x/../canary", 7, 0)
-    assert place.files().look(stranger) == (LeaseState.UNCLEAR, -1)
+    assert place.files().look(stranger) == (LeaseState.UNCLEAR, None)
     assert place.files().record(stranger) is None
     lease = place.lease(7, "x/../canary")
     lease.join("lock", place.reporter)
@@ -202,6 +225,65 @@ def test_too_many_of_one_name_are_told_what_to_do(place: Place) -> None:
     assert place.names() == []
 
 
+def test_a_lease_tells_of_the_first_of_its_users_that_has_the_most(place: Place) -> None:
+    now = 1000.0
+    lease = place.lease(7)
+    lease._now = lambda: now
+    holder = lease.join("first", place.reporter, Peer(user="root", address="192.0.2.1", client="alice"))
+    now += 5
+    lease.join("second", place.reporter, Peer(user="bob"))
+    now += 5
+    lease.join("third", place.reporter)
+    told = []
+    for step in (
+        lambda: None,
+        lambda: lease.tell("third", "shared"),
+        lambda: lease.tell("second", "shared", "check"),
+        lambda: lease.tell("first", "exclusive"),
+        lambda: lease.tell("first", "waiting"),
+        lambda: lease.leave("second"),
+        lambda: lease.leave("third"),
+        lambda: lease.tell("gone", "exclusive"),
+    ):
+        step()
+        record = place.files().record(holder)
+        assert record
+        told.append((record.mode, record.since, record.user, record.client, record.activity))
+    assert told == [
+        ("waiting", 1000.0, "alice", "192.0.2.1", ""),
+        ("shared", 1010.0, "", "", ""),
+        ("shared", 1005.0, "bob", "", "check"),
+        ("exclusive", 1000.0, "alice", "192.0.2.1", ""),
+        ("shared", 1005.0, "bob", "", "check"),
+        ("shared", 1010.0, "", "", ""),
+        ("waiting", 1000.0, "alice", "192.0.2.1", ""),
+        ("waiting", 1000.0, "alice", "192.0.2.1", ""),
+    ]
+    lease.leave("first")
+
+
+@pytest.mark.leaves_locks
+def test_breaking_the_lock_makes_names_free_again_that_nobody_could_judge(repo: Path, place: Place) -> None:
+    for thread in range(64):
+        (repo / f"lock.lease.here@1.7-{thread:x}").write_bytes(render_record(OwnerRecord(boot="another")))
+    (repo / "lock.lease.nonsense").touch()
+    (repo / "lock.lease.here@1.8-0").symlink_to("lock.lease.nonsense")
+    alive = manager(World(), 9, HERE).lock_for(str(repo))
+    alive.acquire(SHARED, 0)
+    locks = manager(World(), 7, HERE)
+    with pytest.raises(LockFailed, match="borg break-lock"), locks.shared(str(repo), wait=0):
+        pytest.fail("entered")
+    manager(World(), 10, HERE).lock_for(str(repo)).break_lock()
+    assert sorted(path.name for path in repo.iterdir()) == [
+        "lock.lease.here@1.8-0",
+        "lock.lease.here@1.9-0",
+        "lock.lease.nonsense",
+    ]
+    with locks.exclusive(str(repo), wait=0):
+        pass
+    alive.release()
+
+
 def test_the_lease_of_a_dead_predecessor_of_that_name_is_taken_over(place: Place) -> None:
     predecessor, lease = place.lease(7), place.lease(7)
     place.join(predecessor)
@@ -213,6 +295,7 @@ def test_the_lease_of_a_dead_predecessor_of_that_name_is_taken_over(place: Place
     assert place.names() == []
 
 
+@pytest.mark.leaves_locks
 def test_the_lease_of_a_predecessor_stays_as_long_as_its_lock_files_may(place: Place) -> None:
     predecessor, lease = place.lease(7), place.lease(7)
     place.join(predecessor)
@@ -223,6 +306,7 @@ def test_the_lease_of_a_predecessor_stays_as_long_as_its_lock_files_may(place: P
     assert place.names() == ["lock.lease.here@1.7-0"]
 
 
+@pytest.mark.leaves_locks
 def test_the_lease_of_another_machine_with_our_name_is_not_taken_over(place: Place) -> None:
     predecessor, lease = place.lease(7, boot="another boot"), place.lease(7, local=False)
     place.join(predecessor)
@@ -268,10 +352,11 @@ def test_a_lease_is_written_as_far_as_there_is_room(place: Place, monkeypatch: p
     lease = place.lease(7)
     monkeypatch.setattr(os, "pwrite", full)
     holder = place.join(lease)
-    assert place.files().look(holder) == (LeaseState.KEPT, -1)
+    assert place.files().look(holder) == (LeaseState.KEPT, None)
     lease.leave("lock")
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("others", [b"", b"{}"])
 def test_a_signal_in_the_very_moment_of_making_a_lease_leaves_none(
     place: Place, others: bytes, monkeypatch: pytest.MonkeyPatch
@@ -292,6 +377,69 @@ def test_a_signal_in_the_very_moment_of_making_a_lease_leaves_none(
     assert path.exists() is (others != b"")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of files that are dropped open
+@pytest.mark.parametrize("action", ["acquire", "break_lock"])
+def test_an_exception_at_whatever_moment_leaves_no_dead_owners_lease_locked(repo: Path, action: str) -> None:
+    """A signal handler may raise one between any two instructions, also on the way out of a `with`."""
+    path = repo / "lock.lease.there@2.7-0"
+    for last in range(1, 10_000):
+        (repo / "lock.exclusive").mkdir(exist_ok=True)
+        (repo / "lock.exclusive" / "there@2.7-0").touch()
+        path.write_bytes(render_record(OwnerRecord(boot="before", local=True)))
+        lock = manager(World(), 5, HERE).lock_for(str(repo))
+        count = interrupted_at(last, lambda lock=lock: act(lock, action))  # type: ignore[misc]
+        if path.exists():
+            with path.open("rb+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.release()
+        lock.break_lock()
+        if count < last:
+            break
+    assert 100 < last < 9_000
+
+
+def act(lock: FileLock, action: str) -> None:
+    if action == "break_lock":
+        lock.break_lock()
+    else:
+        lock.acquire(EXCLUSIVE, 0)
+        lock.release()
+
+
+def interrupted_at(last: int, action: Callable[[], object]) -> int:
+    """Run `action` with an exception at the `last` instruction in what opens leases; return how many there were."""
+    files = [f"{locking.__path__[0]}/{name}.py" for name in ("leasefiles", "judge")]
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        if frame.f_code.co_filename not in files:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            count += 1
+            if count == last:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    with suppress(KeyboardInterrupt):
+        try:
+            action()
+        finally:
+            sys.settrace(before)
+    return count
+
+
+@pytest.mark.leaves_locks
+def test_a_lock_that_its_holder_has_lost_sight_of_is_his_until_his_process_ends(repo: Path) -> None:
+    manager(World(), 7, HERE).lock_for(str(repo)).acquire(EXCLUSIVE, 0)
+    gc.collect()
+    with pytest.raises(LockTimeout), manager(World(), 8, HERE, 7).exclusive(str(repo), wait=0):
+        pytest.fail("entered")
+
+
 def test_a_lease_swept_away_while_it_is_being_taken_is_taken_again(place: Place) -> None:
     swept = []
 
@@ -302,11 +450,12 @@ def test_a_lease_swept_away_while_it_is_being_taken_is_taken_again(place: Place)
 
     lease = place.lease(7, lock=lock)
     holder = place.join(lease)
-    assert place.files().look(holder) == (LeaseState.KEPT, -1)
+    assert place.files().look(holder) == (LeaseState.KEPT, None)
     lease.leave("lock")
     assert place.names() == []
 
 
+@pytest.mark.leaves_locks
 def test_a_lease_that_is_only_looked_at_is_waited_for(place: Place) -> None:
     path = place.path / "lock.lease.here@1.7-0"
     path.write_bytes(render_record(OwnerRecord(boot="boot", device=place.path.stat().st_dev)))
@@ -327,6 +476,7 @@ def test_a_lease_that_is_only_looked_at_is_waited_for(place: Place) -> None:
     lease.leave("lock")
 
 
+@pytest.mark.leaves_locks
 def test_while_a_death_is_certified_nobody_takes_that_name(place: Place) -> None:
     dead, successor = place.lease(7), place.lease(7)
     holder = place.join(dead)
@@ -343,6 +493,7 @@ def leftovers(place: Place) -> Leftovers:
     return Leftovers(place.files(), LeaseJudge(place.lease(99), BorgRules(identity, FakeProcesses())))
 
 
+@pytest.mark.leaves_locks
 def test_what_a_dead_process_left_while_it_waited_goes_with_its_lease(place: Place) -> None:
     alive, dead = place.lease(7, THERE), place.lease(8, THERE)
     for lease in (alive, dead):
@@ -365,6 +516,7 @@ def test_what_a_dead_process_left_while_it_waited_goes_with_its_lease(place: Pla
     alive.leave("lock")
 
 
+@pytest.mark.leaves_locks
 def test_sweeping_removes_the_leases_of_the_dead_and_no_others(place: Place) -> None:
     alive, dead, named = place.lease(7), place.lease(8), place.lease(9)
     place.join(alive)
@@ -510,6 +662,7 @@ def test_a_lock_by_a_kernel_that_is_gone_is_proved_stale(repo: Path, place: Plac
     assert list(repo.iterdir()) == []
 
 
+@pytest.mark.leaves_locks
 def test_where_leases_prove_nothing_borgs_rules_are_left(repo: Path, place: Place) -> None:
     lock = manager(World(), 7, HERE).lock_for(str(repo))
     lock.acquire(EXCLUSIVE, 0)
@@ -555,6 +708,7 @@ def test_a_timeout_names_the_living_holder_and_says_to_wait(repo: Path) -> None:
     assert caught.value.path == f"{repo}/lock.exclusive"
 
 
+@pytest.mark.leaves_locks
 def test_a_timeout_names_readers_nobody_can_judge_and_says_how_to_break_the_lock(repo: Path) -> None:
     (repo / "lock.roster").write_text('{"shared": [["borg@3", 9, 0], ["borg@3", 10, 0]]}')
     with pytest.raises(LockTimeout) as caught:
@@ -591,6 +745,7 @@ def failing_with(error: int) -> Callable[..., NoReturn]:
     return fail
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("error", [errno.ENOLCK, errno.EOPNOTSUPP])
 def test_on_a_disk_without_locks_borgs_rules_hold(place: Place, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     holder = place.join(place.lease(7))

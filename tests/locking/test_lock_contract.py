@@ -12,6 +12,7 @@ from borg_serve_lib.errors import InvalidArgument, LockTimeout, NotLocked, NotMy
 from borg_serve_lib.locking.base import LockManager, LockMode
 from borg_serve_lib.locking.memory import MemoryLockManager
 from borg_serve_lib.locking.owner import Verdict
+from borg_serve_lib.reporting import Peer
 
 from .support import Disk, OneProcessEach, World, lock_files
 
@@ -93,6 +94,7 @@ def test_a_writer_keeps_all_others_out(locks: LockManager, path: str, mode: Lock
     assert_free(locks, path)
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("wait", [0.3, 1, 20])
 @pytest.mark.parametrize(("held", "wanted"), [(EXCLUSIVE, SHARED), (EXCLUSIVE, EXCLUSIVE), (SHARED, EXCLUSIVE)])
 def test_waiting_ends_after_the_given_time(
@@ -177,6 +179,31 @@ def test_an_upgrade_waits_for_the_other_readers(locks: LockManager, path: str, w
     assert_free(locks, path)
 
 
+def test_the_second_of_two_upgraders_is_told_at_once_that_each_would_wait_for_the_other(
+    locks: LockManager, path: str, world: World
+) -> None:
+    first, second = locks.lock_for(path), locks.lock_for(path)
+    first.acquire(SHARED, 0)
+    second.acquire(SHARED, 0)
+    failed: list[float] = []
+
+    def upgrade_too() -> None:
+        begun = world.now
+        with pytest.raises(LockTimeout, match="one reader waits to write already") as caught:
+            second.upgrade(None)
+        assert caught.value.path == f"{path}/lock"
+        assert second.mode is SHARED
+        failed.append(world.now - begun)
+        second.release()
+
+    world.after(1, upgrade_too)
+    first.upgrade(None)
+    assert failed == [0]
+    assert first.holds_exclusive()
+    first.release()
+    assert_free(locks, path)
+
+
 def test_a_writer_becomes_a_reader_with_nobody_in_between(locks: LockManager, path: str) -> None:
     writer, other = locks.lock_for(path), locks.lock_for(path)
     writer.acquire(EXCLUSIVE, 0)
@@ -234,6 +261,56 @@ def test_a_lock_tells_who_holds_it_and_what_takes_long(locks: LockManager, path:
     first.release()
     second.release()
     assert first.owners() == ()
+
+
+ALICE, BOB = Peer("1", "backup", "192.0.2.1", "alice"), Peer("2", "bob", "192.0.2.2")
+CAROL = Peer("3", "backup", "192.0.2.3", "carol")
+
+
+@pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
+def test_who_waits_in_vain_is_told_for_whom_the_lock_is_held(locks: LockManager, path: str, mode: LockMode) -> None:
+    """What the host calls its client says more than the account of all."""
+    holder, waiting = locks.lock_for(path, peer=ALICE), locks.lock_for(path, peer=BOB)
+    holder.acquire(mode, 0)
+    holder.note("compaction")
+    with pytest.raises(LockTimeout) as caught:
+        waiting.acquire(EXCLUSIVE, 0)
+    assert "for alice, from 192.0.2.1" in caught.value.owners
+    assert "busy with compaction; alive" in caught.value.owners
+    holder.release()
+    assert_free(locks, path)
+
+
+def test_an_upgrader_is_told_of_the_other_readers_and_not_of_itself(locks: LockManager, path: str) -> None:
+    readers = [locks.lock_for(path, peer=peer) for peer in (ALICE, BOB, CAROL)]
+    for reader in readers:
+        reader.acquire(SHARED, 0)
+    readers[2].release()
+    told = {}
+    for reader in readers[:2]:
+        with pytest.raises(LockTimeout) as caught:
+            reader.upgrade(0)
+        told[reader] = caught.value.owners
+    assert [("for alice" in text, "for bob" in text) for text in told.values()] == [(False, True), (True, False)]
+    assert not any("carol" in text or "more" in text for text in told.values())
+    for reader in readers:
+        reader.release()
+    assert_free(locks, path)
+
+
+def test_owners_of_one_lock_are_told_apart(locks: LockManager, path: str) -> None:
+    held = {peer.client or peer.user: locks.lock_for(path, peer=peer) for peer in (ALICE, BOB)}
+    for name, lock in held.items():
+        lock.acquire(SHARED, 0)
+        lock.note(f"work for {name}")
+    records = [owner.record for owner in locks.lock_for(path).owners()]
+    assert sorted((record.user, record.activity) for record in records if record) == [
+        ("alice", "work for alice"),
+        ("bob", "work for bob"),
+    ]
+    for lock in held.values():
+        lock.release()
+    assert_free(locks, path)
 
 
 def test_a_lock_that_is_not_held_cannot_be_upgraded(locks: LockManager, path: str) -> None:
@@ -297,6 +374,29 @@ def test_a_negative_wait_is_refused(locks: LockManager, path: str, wait: float) 
     with pytest.raises(InvalidArgument):
         lock.upgrade(wait)
     assert lock.mode is SHARED
+    lock.release()
+    assert_free(locks, path)
+
+
+@pytest.mark.parametrize("held", [SHARED, EXCLUSIVE])
+def test_waiting_ends_with_what_its_interrupt_raises(
+    locks: LockManager, path: str, world: World, held: LockMode
+) -> None:
+    over: list[KeyError] = []
+
+    def interrupt() -> None:
+        if over:
+            raise over[0]
+
+    holder, lock = locks.lock_for(path), locks.lock_for(path, interrupt=interrupt)
+    holder.acquire(held, 0)
+    world.after(3, lambda: over.append(KeyError("the session is over")))
+    with pytest.raises(KeyError):
+        lock.acquire(EXCLUSIVE, None)
+    assert world.now - 1000 == pytest.approx(3, abs=0.25)
+    assert lock.mode is NONE
+    holder.release()
+    lock.acquire(SHARED, 0)  # nothing to wait for
     lock.release()
     assert_free(locks, path)
 

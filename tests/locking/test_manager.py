@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,7 @@ from borg_serve_lib.events.locks import (
 )
 from borg_serve_lib.locking.base import LockMode
 from borg_serve_lib.locking.filelock import RELEASE_WAIT, FileLock
+from borg_serve_lib.reporting import Peer
 
 from .support import Disk, World, borgs_files, lock_files
 
@@ -128,6 +130,7 @@ def test_the_process_id_is_taken_anew_for_every_acquisition(disk: Disk, repo: Pa
         lock.release()
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("held", [SHARED, EXCLUSIVE])
 def test_waiting_writes_nothing_after_the_first_look(disk: Disk, repo: Path, held: LockMode) -> None:
     if held is EXCLUSIVE:
@@ -176,6 +179,7 @@ def test_the_lock_of_the_dead_is_removed_even_if_there_is_no_time_to_wait(
     assert lock_files(repo) == []
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize(
     "name", ["here@1.5-0", "there@2.66-0", "here.66-0", "here@1.66-1", "here@1.0-0", "here@1x.66-0"]
 )
@@ -214,6 +218,7 @@ def test_a_dead_owner_that_another_process_removes_first_is_not_told_by_us(
     assert lock_files(repo) == []
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("error", [errno.EPERM, errno.EROFS, errno.ENOENT])
 def test_a_dead_owner_that_cannot_be_removed_keeps_the_lock(disk: Disk, repo: Path, error: int) -> None:
     disk.processes.dead = {66}
@@ -226,6 +231,7 @@ def test_a_dead_owner_that_cannot_be_removed_keeps_the_lock(disk: Disk, repo: Pa
     assert lock_files(repo) == ["lock.exclusive"]
 
 
+@pytest.mark.leaves_locks
 def test_one_living_owner_beside_a_dead_one_keeps_the_lock(disk: Disk, repo: Path) -> None:
     disk.processes.dead = {66}
     put_lock(repo, "here@1.66-0", "here@1.5-0")
@@ -234,6 +240,7 @@ def test_one_living_owner_beside_a_dead_one_keeps_the_lock(disk: Disk, repo: Pat
     assert "here@1.5-0" in os.listdir(repo / "lock.exclusive")
 
 
+@pytest.mark.leaves_locks
 def test_a_malformed_name_is_respected_and_told_once_per_wait(disk: Disk, repo: Path) -> None:
     put_lock(repo, "garbage")
     lock = lock_of(disk, repo, 7)
@@ -254,6 +261,7 @@ def test_a_predecessors_lock_with_our_own_process_id_counts_as_ours(disk: Disk, 
     assert lock_files(repo) == []
 
 
+@pytest.mark.leaves_locks
 def test_dead_readers_are_dropped_and_told_once_per_wait(disk: Disk, repo: Path) -> None:
     disk.processes.dead = {66, 67}
     put_roster(repo, {"shared": [["here@1", 66, 0], ["there@2", 66, 0]], "exclusive": [["here@1", 67, 0]]})
@@ -305,6 +313,7 @@ def test_a_roster_of_dead_readers_alone_stops_no_writer(disk: Disk, repo: Path) 
     assert lock_files(repo) == []
 
 
+@pytest.mark.leaves_locks
 def test_an_exclusive_entry_without_the_directory_stops_nobody(disk: Disk, repo: Path) -> None:
     put_roster(repo, {"exclusive": [["there@2", 66, 0]]})
     with disk.manager(5).exclusive(str(repo), wait=0):
@@ -312,6 +321,7 @@ def test_an_exclusive_entry_without_the_directory_stops_nobody(disk: Disk, repo:
     assert roster(repo) == {"exclusive": [["there@2", 66, 0]]}
 
 
+@pytest.mark.leaves_locks
 def test_a_reader_with_our_process_id_is_not_taken_for_us(disk: Disk, repo: Path) -> None:
     put_roster(repo, {"shared": [["here@1", 5, 0]]})
     with pytest.raises(LockTimeout):
@@ -331,6 +341,7 @@ def test_a_roster_that_names_nobody_stops_nobody(disk: Disk, repo: Path, damage:
     assert lock_files(repo) == []
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize(
     "damaged", [b'{"shared": [["there@2", 66, 0], 7]}', b'{"shared": [["there@2", 66, 0], ["x', b'[["there@2", 66, 0]]']
 )
@@ -343,6 +354,137 @@ def test_a_reader_in_a_damaged_roster_is_respected_and_kept(disk: Disk, repo: Pa
         assert roster(repo) == {"shared": [["here@1", 5, 0], ["there@2", 66, 0]]}
 
 
+DAMAGES = [b"", b" ", b"garbage", b'{"shared": [["there@', b'{"shared": [["there@2"]]}', b'{"shared": {"there@2": 9}}',
+           b"[]", b"null", b"\0" * 50, b'{"shared": [["there@2", "9", 0]]}', b'{"shqred": []}']  # fmt: skip
+
+
+@pytest.mark.leaves_locks
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_reader_that_a_damaged_roster_names_no_more_is_respected_by_its_lease(
+    disk: Disk, repo: Path, damage: bytes
+) -> None:
+    reader, waiting = lock_of(disk, repo, 9, "there@2"), lock_of(disk, repo, 8, "third@3")
+    reader.acquire(SHARED, 0)
+    waiting._lease.join(waiting, disk.reporter)
+    put_roster(repo, damage)
+    with pytest.raises(LockTimeout, match="process 9 on there@2") as caught:
+        lock_of(disk, repo, 5).acquire(EXCLUSIVE, 1)
+    assert caught.value.path == f"{repo}/lock"
+    assert "more" not in caught.value.owners  # who only waits is no reader
+    with disk.manager(6).shared(str(repo), wait=0):
+        assert roster(repo) == {"shared": [["here@1", 6, 0], ["there@2", 9, 0]]}  # and is whole again
+    reader.release()
+    with disk.manager(5).exclusive(str(repo), wait=0):
+        pass
+    assert not (repo / "lock.roster").exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_process_finds_itself_again_in_a_damaged_roster(disk: Disk, repo: Path, damage: bytes) -> None:
+    manager = disk.manager(5)
+    reader = manager.lock_for(str(repo))
+    reader.acquire(SHARED, 0)
+    put_roster(repo, damage)
+    with pytest.raises(LockTimeout):
+        manager.lock_for(str(repo)).acquire(EXCLUSIVE, 0)
+    reader.upgrade(0)
+    reader.downgrade()
+    assert roster(repo) == {"shared": [["here@1", 5, 0]]}
+    put_roster(repo, damage)
+    reader.release()
+    assert lock_files(repo) == []
+
+
+def test_a_dead_reader_is_not_found_again_in_a_damaged_roster(disk: Disk, repo: Path) -> None:
+    reader = lock_of(disk, repo, 9, "there@2")
+    reader.acquire(SHARED, 0)
+    put_roster(repo, b"")
+    assert reader._lease._file
+    reader._lease._file.close()
+    reader._lease._file = None
+    with disk.manager(5).exclusive(str(repo), wait=0):
+        pass
+    assert lock_files(repo) == []
+
+
+@pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
+def test_nobody_respects_the_lease_of_a_lock_that_native_borg_broke(disk: Disk, repo: Path, mode: LockMode) -> None:
+    """It removes directory and roster, and knows of no leases."""
+    lock = lock_of(disk, repo, 9)
+    lock.acquire(mode, 0)
+    shutil.rmtree(repo / "lock.exclusive", ignore_errors=True)
+    (repo / "lock.roster").unlink()
+    with disk.manager(5).exclusive(str(repo), wait=0) as other:
+        assert other.holds_exclusive()
+        assert not lock.holds_exclusive()
+    with disk.manager(5).shared(str(repo), wait=0):
+        pass
+    with suppress(NotLocked):
+        lock.release()
+    assert lock_files(repo) == []
+
+
+def test_who_reads_cannot_be_told_where_leases_cannot_be_looked_at(
+    disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = lock_of(disk, repo, 9), lock_of(disk, repo, 5)
+    reader.acquire(SHARED, 0)
+    put_roster(repo, b"")
+    with monkeypatch.context() as patched:
+        failing(patched, "open", errno.EMFILE, "lock.lease.here@1.9-0")
+        with pytest.raises(LockFailed, match="a damaged roster"):
+            writer.acquire(EXCLUSIVE, 0)
+    reader.release()
+    assert lock_files(repo) == []
+
+
+@pytest.mark.leaves_locks
+@pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
+def test_an_emptied_lock_directory_is_its_owners_as_long_as_that_lives(disk: Disk, repo: Path, mode: LockMode) -> None:
+    manager = disk.manager(9)
+    writer, beside = manager.lock_for(str(repo)), manager.lock_for(str(repo))
+    writer.acquire(EXCLUSIVE, 0)
+    (repo / "lock.exclusive" / "here@1.9-0").unlink()
+    for other in (lock_of(disk, repo, 5), lock_of(disk, repo, 6, "there@2"), beside):
+        with pytest.raises(LockTimeout) as caught:
+            other.acquire(mode, 1)
+        assert caught.value.path == f"{repo}/lock.exclusive"
+        assert "held by a writer, process 9 on here@1" in caught.value.owners
+    assert os.listdir(repo / "lock.exclusive") == []
+    assert not writer.holds_exclusive()  # native borg could take it at any moment
+    with pytest.raises(NotMyLock):
+        writer.release()
+    with disk.manager(5).exclusive(str(repo), wait=0):
+        pass
+    assert not (repo / "lock.exclusive").exists()
+
+
+@pytest.mark.leaves_locks
+def test_an_emptied_lock_directory_is_nobodys_once_its_owner_is_dead(disk: Disk, repo: Path) -> None:
+    writer, waiting = lock_of(disk, repo, 9), lock_of(disk, repo, 8)
+    writer.acquire(EXCLUSIVE, 0)
+    waiting._lease.join(waiting, disk.reporter)
+    (repo / "lock.exclusive" / "here@1.9-0").unlink()
+    assert writer._lease._file
+    writer._lease._file.close()
+    writer._lease._file = None
+    with disk.manager(5).exclusive(str(repo), wait=0):
+        pass
+
+
+@pytest.mark.leaves_locks
+def test_an_emptied_lock_directory_whose_owner_cannot_be_looked_at_is_respected(
+    disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = lock_of(disk, repo, 9)
+    writer.acquire(EXCLUSIVE, 0)
+    (repo / "lock.exclusive" / "here@1.9-0").unlink()
+    with monkeypatch.context() as patched:
+        failing(patched, "open", errno.EMFILE, "lock.lease.here@1.9-0")
+        with pytest.raises(LockTimeout):
+            lock_of(disk, repo, 5).acquire(EXCLUSIVE, 1)
+
+
 def test_breaking_removes_everything_whatever_it_is(disk: Disk, repo: Path) -> None:
     put_lock(repo, "garbage", "there@2.5-0", "here@1.7-0")
     put_roster(repo, b"garbage")
@@ -350,6 +492,7 @@ def test_breaking_removes_everything_whatever_it_is(disk: Disk, repo: Path) -> N
     assert lock_files(repo) == []
 
 
+@pytest.mark.leaves_locks
 def test_a_lock_that_is_taken_while_it_is_broken_is_left_to_the_new_owner(
     disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +508,7 @@ def test_a_lock_that_is_taken_while_it_is_broken_is_left_to_the_new_owner(
     assert os.listdir(repo / "lock.exclusive") == ["there@2.8-0"]
 
 
+@pytest.mark.leaves_locks
 def test_a_lock_that_cannot_be_removed_is_not_broken(disk: Disk, repo: Path) -> None:
     put_lock(repo, "there@2.7-0")
     for function, part in (("unlink", "there@2.7-0"), ("rmdir", "lock.exclusive")):
@@ -419,6 +563,7 @@ def test_a_writer_that_lost_its_lock_leaves_the_roster_of_its_successors_alone(d
         assert roster(repo) == {"shared": [["here@1", 7, 0]]}
 
 
+@pytest.mark.leaves_locks
 def test_a_writer_that_lost_its_directory_does_not_touch_the_roster(disk: Disk, repo: Path) -> None:
     lock = lock_of(disk, repo, 5)
     lock.acquire(EXCLUSIVE, 0)
@@ -429,6 +574,7 @@ def test_a_writer_that_lost_its_directory_does_not_touch_the_roster(disk: Disk, 
     assert (repo / "lock.roster").read_bytes() == before
 
 
+@pytest.mark.leaves_locks
 def test_a_later_reader_with_our_process_id_is_not_taken_for_us_either(disk: Disk, repo: Path) -> None:
     manager = disk.manager(5)
     with manager.shared(str(repo), wait=0):
@@ -445,6 +591,19 @@ def test_a_second_reader_of_a_process_writes_no_roster(disk: Disk, repo: Path) -
         with manager.shared(str(repo), wait=0):
             pass
         assert (repo / "lock.roster").stat().st_mtime_ns == before
+
+
+def test_another_session_of_the_same_process_is_told_since_when_and_what_the_first_is_doing(
+    disk: Disk, repo: Path
+) -> None:
+    manager = disk.manager(5)
+    with manager.exclusive(str(repo), wait=0) as lock:
+        lock.note("compaction")
+        disk.world.now += 30
+        with pytest.raises(LockTimeout) as caught:
+            manager.lock_for(str(repo), peer=Peer(user="bob")).acquire(SHARED, 1)
+        assert "a writer, process 5 on here@1, since 1970-01-01 00:16:40 UTC, busy with comp" in caught.value.owners
+    assert lock_files(repo) == []
 
 
 def test_a_reader_whose_lock_was_broken_signs_off_beside_the_next_writer(disk: Disk, repo: Path) -> None:
@@ -522,6 +681,7 @@ def test_a_repository_that_is_gone_cannot_be_locked(
     assert lock.mode is NONE
 
 
+@pytest.mark.leaves_locks
 def test_something_else_in_the_place_of_the_lock_directory_is_named(disk: Disk, repo: Path) -> None:
     (repo / "lock.exclusive").touch()
     with pytest.raises(LockFailed, match="Not a directory"):
@@ -529,6 +689,7 @@ def test_something_else_in_the_place_of_the_lock_directory_is_named(disk: Disk, 
     assert lock_files(repo) == ["lock.exclusive"]
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
 def test_a_roster_that_cannot_be_read_fails_and_frees_the_directory(disk: Disk, repo: Path, mode: LockMode) -> None:
     (repo / "lock.roster").mkdir()
@@ -585,6 +746,7 @@ def test_a_lock_that_cannot_be_written_fails_and_leaves_nothing(
     assert lock_files(repo) == []
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("room", [0, 10])
 @pytest.mark.parametrize("step", ["reader", "writer", "upgrade"])
 def test_a_full_disk_while_writing_the_roster_keeps_every_readers_place(
@@ -638,6 +800,7 @@ def test_a_reader_without_room_in_the_roster_is_alone(disk: Disk, repo: Path, mo
     assert lock_files(repo) == []
 
 
+@pytest.mark.leaves_locks
 def test_the_roster_is_readable_at_every_moment_while_it_is_rewritten(
     disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -664,6 +827,7 @@ def test_the_roster_is_readable_at_every_moment_while_it_is_rewritten(
     assert roster(repo) == {"shared": [["there@2", 66, 0]]}
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
 def test_a_release_that_cannot_write_the_roster_says_so_and_frees_the_directory(
     disk: Disk, repo: Path, mode: LockMode
@@ -705,6 +869,7 @@ def test_a_release_that_cannot_remove_the_lock_says_so_and_the_process_can_take_
     assert lock_files(repo) == []
 
 
+@pytest.mark.leaves_locks
 def test_a_lock_directory_nobody_may_look_into_is_somebody_elses(
     disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -723,6 +888,8 @@ def test_a_lock_directory_nobody_may_look_into_is_somebody_elses(
 # --- interruptions --------------------------------------------------------------------------------------------------
 
 _PACKAGE = os.path.dirname(locking.__file__)
+_DROPPED_OPEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+"""Of a file that the interpreter had to close, since an exception came before we could."""
 
 
 def interrupted(action: Callable[[], object], at: int) -> bool:
@@ -747,6 +914,7 @@ def interrupted(action: Callable[[], object], at: int) -> bool:
     return False
 
 
+@_DROPPED_OPEN
 @pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
 @pytest.mark.parametrize("others", ["none", "a reader", "a dead writer", "a living writer"])
 def test_an_acquire_interrupted_at_any_line_leaves_nothing(disk: Disk, repo: Path, mode: LockMode, others: str) -> None:
@@ -783,6 +951,7 @@ def test_an_acquire_interrupted_at_any_line_leaves_nothing(disk: Disk, repo: Pat
     assert rounds > 20
 
 
+@_DROPPED_OPEN
 @pytest.mark.parametrize("held", ["shared", "exclusive", "shared beside others"])
 def test_a_release_interrupted_at_any_line_is_finished_all_the_same(disk: Disk, repo: Path, held: str) -> None:
     manager = disk.manager(5)
@@ -803,6 +972,7 @@ def test_a_release_interrupted_at_any_line_is_finished_all_the_same(disk: Disk, 
     assert rounds > 20
 
 
+@_DROPPED_OPEN
 @pytest.mark.parametrize("others", [False, True])
 def test_an_upgrade_interrupted_at_any_line_leaves_the_reader_a_reader(disk: Disk, repo: Path, others: bool) -> None:
     manager = disk.manager(5)
@@ -843,6 +1013,7 @@ def outside(tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("name", ["lock.exclusive", "lock.exclusive.here@1.66-0.abcdefgh.tmp"])
 def test_no_symbolic_link_leads_out_of_the_repository(disk: Disk, repo: Path, outside: Path, name: str) -> None:
     disk.processes.dead = {66}
@@ -856,6 +1027,7 @@ def test_no_symbolic_link_leads_out_of_the_repository(disk: Disk, repo: Path, ou
     assert sorted(os.listdir(outside)) == ["here@1.66-0", "precious"]
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("name", ["lock.roster", "lock.waiting.here@1.5-0", "lock.lease.here@1.5-0"])
 @pytest.mark.parametrize("there", [True, False])
 def test_nothing_is_written_through_a_symbolic_link(
@@ -872,6 +1044,7 @@ def test_nothing_is_written_through_a_symbolic_link(
     assert (outside / "precious").read_bytes() == b""
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("name", ["lock.roster", "lock.waiting.here@1.5-0", "lock.lease.here@1.5-0"])
 def test_nobody_waits_for_a_pipe(disk: Disk, repo: Path, name: str) -> None:
     os.mkfifo(repo / name)

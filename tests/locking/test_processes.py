@@ -73,6 +73,7 @@ def test_a_killed_reader_stops_no_writer(tmp_path: Path) -> None:
     assert lock_files(tmp_path) == []
 
 
+@pytest.mark.leaves_locks
 def test_the_dead_of_another_host_who_left_no_lease_are_not_judged(tmp_path: Path) -> None:
     with holding(ours_holding(tmp_path, "EXCLUSIVE", "elsewhere@2")) as writer:
         kill_for_good(writer)
@@ -117,6 +118,7 @@ except LockFailed as error:
 """
 
 
+@pytest.mark.leaves_locks
 @pytest.mark.parametrize("mode", ["SHARED", "EXCLUSIVE"])
 def test_a_roster_the_kernel_does_not_let_grow_stays_as_it_was(tmp_path: Path, mode: str) -> None:
     content = b'{"exclusive": [["there@2", 5, 0], ["there@2", 6, 0]]}'

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from borg_serve_lib.locking.identity import Holder
-from borg_serve_lib.locking.roster import Roster, parse_roster, render_roster
+from borg_serve_lib.locking.roster import Roster, examine_roster, parse_roster, render_roster
 
 A, B, C, W = Holder("a@1", 100, 0), Holder("b-2.x@2", 2000, 0), Holder("c", 3, 0), Holder("w@9", 77, 0)
 FULL = Roster(frozenset({A, B, C}), frozenset({W}))
@@ -100,6 +100,33 @@ def test_hostile_json_never_raises(data: bytes) -> None:
 def test_a_number_too_long_for_an_int_costs_no_other_its_place() -> None:
     data = b'{"shared": [["a@1", ' + b"9" * 5000 + b', 0], ["c", 3, 0]]}'
     assert parse_roster(data).shared >= {C}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b" ",
+        b"[]",
+        b"null",
+        b"{",
+        b'{"shared": 1}',
+        b'{"shared": [["a@1", 1]]}',
+        b'{"other": []}',
+        b'{"shared": {}}',
+    ],
+)
+def test_a_damaged_roster_is_told_from_a_whole_one(damaged: bytes) -> None:
+    assert not examine_roster(damaged)[1]
+    for whole in (b"{}", b'{"exclusive": []}', b'{"shared": [["a@1", 1, 0]]}   ', render_roster(FULL)):
+        assert examine_roster(whole)[1]
+
+
+@given(rosters)
+def test_what_was_written_is_whole_and_nothing_that_was_cut_is(roster: Roster) -> None:
+    data = render_roster(roster)
+    assert examine_roster(data) == (roster, True)
+    assert not any(examine_roster(data[:length])[1] for length in range(len(data)))
 
 
 @given(st.binary(max_size=200))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 import pytest
 
-from borg_serve_lib.errors import ProtocolError
+from borg_serve_lib.errors import LockTimeout, ProtocolError
 from borg_serve_lib.events.session import SessionClosed
 from borg_serve_lib.reporting import Level
 from borg_serve_lib.rpc.connection import Connection
+from borg_serve_lib.rpc.services import Cancellation
 from borg_serve_lib.transports.streams import log_to, serve_streams
 from borg_serve_lib.transports.watch import NO_LIMITS, TimeLimits
 from borg_serve_lib.wire.frames import FrameReader
@@ -226,6 +229,72 @@ def test_a_cancelled_session_finishes_what_has_begun_and_is_closed(monkeypatch: 
             await talk.task
         assert finished == [0]
         assert (talk.outcome, talk.host.repository.closed) == ("ended by the host", 1)
+
+    run(talk)
+
+
+def waiting_for_a_lock(begun: threading.Event) -> Host:
+    """A host whose repository is locked by somebody for longer than a test may take."""
+    host, cancellation = Host(), Cancellation()
+
+    def wait(path: str, request: object) -> NoReturn:
+        begun.set()
+        for _ in range(1000):
+            cancellation.demand_none()
+            time.sleep(0.02)
+        raise LockTimeout(path)
+
+    host.services = host.services.evolve(open_repository=wait, cancellation=cancellation)
+    return host
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome"),
+    [
+        ("the client vanishes", "client vanished"),
+        ("it says no more", "client vanished"),
+        ("its time is up", "timed out"),
+        ("the host ends", "ended by the host"),
+    ],
+)
+def test_a_session_that_waits_for_a_lock_ends_when_nobody_waits_for_it(end: str, outcome: str) -> None:
+    begun = threading.Event()
+    complaints: list[object] = []
+
+    async def talk(talk: Talk) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        talk.writer.write(OPEN)
+        await asyncio.get_running_loop().run_in_executor(None, begun.wait)
+        if end == "the client vanishes":
+            talk.writer.transport.abort()
+        elif end == "it says no more":
+            talk.writer.write_eof()
+        elif end == "the host ends":
+            talk.task.cancel()
+        await asyncio.wait_for(asyncio.gather(talk.task, return_exceptions=True), 10)
+        assert talk.outcome == outcome
+
+    limits = TimeLimits(session=0.5) if end == "its time is up" else NO_LIMITS
+    run(talk, host=waiting_for_a_lock(begun), limits=limits)
+    gc.collect()
+    assert complaints == []
+
+
+def test_what_a_client_says_while_it_is_worked_for_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr("borg_serve_lib.transports.streams._LONG", 0.05)
+    monkeypatch.setattr(FakeRepository, "check", lambda _, **__: go_on.wait(20))
+
+    async def talk(talk: Talk) -> None:
+        talk.writer.write(OPEN + named(2, "check", repair=False))
+        await asyncio.sleep(0.2)
+        talk.writer.write(named(3, "__len__"))
+        await asyncio.sleep(0.2)
+        talk.writer.write(named(4, "__len__"))
+        go_on.set()
+        talk.writer.write_eof()
+        assert [reply["r"] for reply in unpacked(await talk.reader.read())] == [REPOSITORY_ID, True, 0, 0]
+        assert await talk.task == 0
 
     run(talk)
 
