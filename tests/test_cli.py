@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import syslog
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 import borg_serve_lib
 from borg_serve_lib import __version__
 from borg_serve_lib.policy.options import render_help
+from borg_serve_lib.sinks import hostlog
 
 WITHOUT = ("SSH_ORIGINAL_COMMAND", "BORG_BASE_DIR", "BORG_HOST_ID", "BORG_EXIT_CODES")
 
@@ -418,7 +418,7 @@ def test_an_unforeseen_error_is_one_line_for_the_client_and_all_details_for_the_
 
     lines: list[str] = []
     monkeypatch.setattr(borg_serve_lib, "serve_process", fail)
-    monkeypatch.setattr(syslog, "syslog", lambda _, line: lines.append(line))
+    monkeypatch.setattr(hostlog, "tell_host", lines.append)
     monkeypatch.setattr(sys, "argv", ["borg-serve"])
     assert borg_serve_cli.main() == 2
     assert capfd.readouterr() == ("", "borg-serve: internal error of the server (ValueError)\n")
@@ -433,7 +433,7 @@ def test_even_without_a_syslog_an_unforeseen_error_is_one_line(
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(borg_serve_lib, "serve_process", fail)
-    monkeypatch.setattr(syslog, "syslog", fail)
+    monkeypatch.setattr(hostlog, "tell_host", fail)
     monkeypatch.setattr(sys, "argv", ["borg-serve"])
     assert borg_serve_cli.main() == 2
     assert capfd.readouterr() == ("", "borg-serve: internal error of the server (OSError)\n")
