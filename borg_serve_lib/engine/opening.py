@@ -35,7 +35,7 @@ class HostRules(Value):
 
 
 _NO_RULES = HostRules()
-_NOBODY = Reporter()
+_UNHEARD = Reporter()
 
 
 def open_repository(
@@ -45,7 +45,7 @@ def open_repository(
     storages: StorageProvider,
     locks: LockManager,
     rules: HostRules = _NO_RULES,
-    reporter: Reporter = _NOBODY,
+    reporter: Reporter = _UNHEARD,
     peer: Peer = NOBODY,
     interrupt: Callable[[], None] = go_on,
     random_bytes: Callable[[int], bytes] = os.urandom,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .owner import Owner
 
 NOBODY = Peer()
+"""Whom a lock is for when nobody has said it."""
 
 
 def go_on() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ANNOUNCED_VERSION = (1, 4, 5, -1)
 """The version clients 1.x are told: it makes them use every feature (spec: rpc.md section 2.2)."""
 
-_NOBODY = Reporter()
+_UNHEARD = Reporter()
 
 
 class Cancellation:
@@ -51,7 +51,7 @@ class Services(Value):
     access: AccessPolicy
     reporter: Reporter
     client_log: ClientLog
-    host_reporter: Reporter = _NOBODY
+    host_reporter: Reporter = _UNHEARD
     server_version: tuple[int, ...] = ANNOUNCED_VERSION
     clock: Callable[[], float] = staticmethod(monotonic)
     cancellation: Cancellation | None = None
