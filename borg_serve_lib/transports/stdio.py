@@ -112,12 +112,12 @@ def _serve(connection: Connection, stdin: int, stdout: int, watch: Watch) -> Non
         room = connection.get_buffer()
         if connection.state is State.FAILED:
             return
-        watch.wait_begins()
+        watch.read_begins()
         count = _read(stdin, room)
-        watch.wait_ends()
         if not count:
             connection.eof_received()
             return
+        watch.wait_ends()
         connection.buffer_updated(count)
         for batch in _batches(connection, watch):
             connection.sent(_write_all(stdout, batch, watch))

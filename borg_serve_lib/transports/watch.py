@@ -81,6 +81,7 @@ class Watch:
         self._clock = clock
         self._began = clock()
         self._waiting_since: float | None = None
+        self._reading = False
         self._interrupted_at: float | None = None
         self._raised: SessionEnded | ClientVanished | TimeIsUp | None = None
         self._lost = False  # what was raised: the interpreter has dropped it
@@ -102,6 +103,11 @@ class Watch:
             if self._limits != NO_LIMITS:
                 raise UsageError("time limits of a session can only be kept in the main thread") from None
 
+    def read_begins(self) -> None:
+        """From now on the client is waited for, and free to end the session."""
+        self._reading = True
+        self.wait_begins()
+
     def wait_begins(self) -> None:
         """From now on the client is waited for."""
         self._waiting_since = self._clock()
@@ -113,6 +119,7 @@ class Watch:
     def wait_ends(self) -> None:
         """The client has done what it was waited for."""
         self._waiting_since = None
+        self._reading = False
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of handlers
         if not self._held_back and (signum != signal.SIGINT or self._is_second_interrupt()):
@@ -149,10 +156,12 @@ class Watch:
 
         Of a client that was killed sshd tells no more than that: stdout stays open. What was asked for before, by
         somebody who pipes requests into the server, is still answered as long as each call takes less than a second.
+        A client that closes both while nothing is owed to it ends its session in good order: reading tells of that.
         """
-        if _other_end_closed(self._stdout):
-            return True
-        if not _other_end_closed(self._stdin):
+        silent = _is_at_end(self._stdin)
+        if _is_hung_up(self._stdout):
+            return not (silent and self._reading)
+        if not silent:
             return False
         self._stuck += 1
         return self._stuck >= _MOST_STUCK or os.getppid() != self._parent
@@ -197,11 +206,23 @@ class Watch:
                 signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal() returned
 
 
-def _other_end_closed(descriptor: int) -> bool:
-    """Return whether the other end of a pipe or socket is closed."""
+def _is_hung_up(descriptor: int) -> bool:
+    """Return whether nobody reads what is written to a pipe or socket."""
+    return _shows(descriptor, 0)
+
+
+def _is_at_end(descriptor: int) -> bool:
+    """Return whether nobody writes to a pipe or socket any more; what was written may still be there to read."""
     import select
 
-    closed = getattr(select, "POLLRDHUP", 0)  # of a socket that says nothing more; Linux
+    # Of a socket with one end shut down; Linux. One that serves as stdin and stdout still carries replies.
+    return _shows(descriptor, getattr(select, "POLLRDHUP", 0))
+
+
+def _shows(descriptor: int, events: int) -> bool:
+    """Return whether one of `events` has come, or what poll tells unasked: an error, or that the other end is gone."""
+    import select
+
     looking = select.poll()
-    looking.register(descriptor, closed)
-    return any(event & (closed | select.POLLERR | select.POLLHUP) for _, event in looking.poll(0))
+    looking.register(descriptor, events)
+    return any(event & (events | select.POLLERR | select.POLLHUP) for _, event in looking.poll(0))

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import signal
+import socket
 import threading
 import time
 import weakref
@@ -243,6 +244,45 @@ def test_a_client_that_went_away_ends_the_session_at_the_next_reply(pipes: Descr
     pipes.close(pipes.from_server)
     assert serve_stdio(Connection(host.services), stdin=pipes.stdin, stdout=pipes.stdout) == PEER_GONE
     assert host.repository.closed == 1
+
+
+@pytest.mark.parametrize("moment", ["before it is read", "after it is read"])
+def test_a_client_that_closes_everything_ends_its_session_well_although_a_look_falls_in_between(
+    pipes: Descriptors, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    host, readv = Host(), os.readv
+    os.write(pipes.to_server, OPEN)
+
+    def closing(descriptor: int, buffers: list[memoryview]) -> int:
+        if not host.opened:
+            return readv(descriptor, buffers)
+        pipes.close(pipes.to_server, pipes.from_server)
+        if moment == "before it is read":
+            signal.raise_signal(signal.SIGALRM)
+        count = readv(descriptor, buffers)
+        signal.raise_signal(signal.SIGALRM)
+        return count
+
+    monkeypatch.setattr(os, "readv", closing)
+    connection = Connection(host.services)
+    assert serve_stdio(connection, stdin=pipes.stdin, stdout=pipes.stdout) == 0
+    assert connection.outcome == "completed"
+
+
+def test_a_socket_of_which_the_client_closed_one_end_still_carries_the_replies(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, writev = Host(), os.writev
+    ours, theirs = socket.socketpair()
+
+    def looking(descriptor: int, buffers: list[bytes]) -> int:
+        signal.raise_signal(signal.SIGALRM)
+        return writev(descriptor, buffers)
+
+    monkeypatch.setattr(os, "writev", looking)
+    with ours, theirs:
+        theirs.sendall(OPEN)
+        theirs.shutdown(socket.SHUT_WR)
+        assert serve_stdio(Connection(host.services), stdin=ours.fileno(), stdout=ours.fileno()) == 0
+        assert msgpack.unpackb(theirs.recv(1 << 16), raw=True, strict_map_key=False) == {b"i": 1, b"r": REPOSITORY_ID}
 
 
 def test_a_connection_that_breaks_while_it_is_read_ends_the_session(
