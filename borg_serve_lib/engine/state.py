@@ -5,7 +5,7 @@ Source of all rules: spec, repository-format.md sections 6, 11.2, 13 and 16.3.
 
 from __future__ import annotations
 
-from ..format.entry import COMMIT_SIZE, DELETE_SIZE, PUT_HEADER_SIZE
+from ..format.entry import COMMIT_SIZE, DELETE_SIZE
 from ..format.hints import Hints
 from ..format.shadows import ShadowIndex
 
@@ -69,9 +69,9 @@ class TransactionState:
         segments = self.hints.segments
         segments[segment] = segments.get(segment, 0) - 1
 
-    def put_removed(self, data_size: int) -> None:
-        """A superseded PUT with `data_size` bytes of data is about to vanish: the quota counts it no longer."""
-        self.hints.storage_quota_use -= data_size + PUT_HEADER_SIZE
+    def put_removed(self, size: int) -> None:
+        """A superseded PUT, an entry of `size` bytes, is about to vanish: the quota counts it no longer."""
+        self.hints.storage_quota_use -= size
 
     def free(self, segment: int, size: int) -> None:
         """Compaction of `segment` would free `size` bytes more."""

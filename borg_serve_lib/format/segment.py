@@ -12,6 +12,7 @@ from .entry import (
     COMMIT_SIZE,
     HEADER,
     HEADER_SIZE,
+    PUT,
     PUT_HEADER_SIZE,
     check_entry_size,
     crc32,
@@ -20,7 +21,7 @@ from .entry import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Final, Protocol
 
     class Source(Protocol):
@@ -38,7 +39,7 @@ MAGIC_SIZE: Final = 8
 COMMIT_SEGMENT_SIZE: Final = MAGIC_SIZE + COMMIT_SIZE
 
 WINDOW: Final = 1 << 20
-"""Bytes read at once; an entry whose data are wanted is read alone if it is larger."""
+"""Bytes read at once; an entry whose data are wanted is read alone if it is larger than an eighth of that."""
 
 _HEAD_WINDOW: Final = 1 << 14
 _NO_DATA: Final = memoryview(b"")
@@ -63,12 +64,19 @@ class Window:
         """Read from `offset` on: at least `least` bytes, if the file has them."""
         self._read(offset, max(self._length, least))
 
+    def is_large(self, size: int) -> bool:
+        """Return whether an entry of `size` bytes is read alone."""
+        return size > self._length // 8
+
     def load_entry(self, offset: int, size: int) -> None:
         """Read the entry of `size` bytes at `offset`: a small one with what follows it; of what follows a large one
         the next head only, as most of the next entry would have to be read again.
         """
-        length = size + PUT_HEADER_SIZE
-        self._read(offset, length if size > self._length // 8 else self._length)
+        self._read(offset, size + PUT_HEADER_SIZE if self.is_large(size) else self._length)
+
+    def load_head(self, offset: int) -> None:
+        """Read the head of the entry at `offset` alone."""
+        self._read(offset, PUT_HEADER_SIZE)
 
     def _read(self, offset: int, length: int) -> None:
         self.data, self.view = b"", _NO_DATA  # not beside the next one in memory: an entry can be large
@@ -84,21 +92,19 @@ def entries(
     *,
     window: int = WINDOW,
     with_data: bool = True,
+    skips: Callable[[bytes, int], bool] | None = None,
     part: Window | None = None,
 ) -> Iterator[tuple[int, bytes, int, int, memoryview]]:
     """Yield (tag, object id, offset, size, data) of all entries from offset `start`, each checked by its CRC.
 
     The id of a COMMIT is b''. The data are valid until the next step, and empty unless `with_data`. From 0 on the
-    magic is checked as well. `part`: what was read last of the source; it moves on.
+    magic is checked as well. `skips`: asked, with object id and offset, whether a large PUT may be passed over; of one
+    that is, nothing is checked, and no data come. `part`: what was read last of the source; it moves on.
     Raises IntegrityError at the first damage (section 4.3, iterating); memory stays at `window`, with data at the
     largest entry.
     """
     part = part or Window(source, window)
-    offset = start
-    if start == 0:
-        part.load(0, MAGIC_SIZE)
-        _check_magic(part.data, segment)
-        offset = MAGIC_SIZE
+    offset = start or _behind_magic(part, segment)
     while True:
         index = offset - part.begin
         if len(part.data) - index < PUT_HEADER_SIZE:
@@ -111,6 +117,11 @@ def entries(
         if not HEADER_SIZE <= size <= MAX_ENTRY_SIZE:
             check_entry_size(size, HEADER_SIZE, segment, offset)
         if with_data and len(part.data) - index < size:
+            object_id = part.data[index + HEADER_SIZE : index + PUT_HEADER_SIZE]
+            if skips is not None and tag == PUT and part.is_large(size) and skips(object_id, offset):
+                yield tag, object_id, offset, size, _NO_DATA
+                offset = _passed_over(part, source, segment, offset, size)
+                continue
             part.load_entry(offset, size)
             index = 0
         object_id = part.data[index + HEADER_SIZE : index + PUT_HEADER_SIZE]
@@ -136,11 +147,7 @@ def headers(
     """
     part = Window(source, window)
     file_size = source.size
-    offset = start
-    if start == 0:
-        part.load(0, MAGIC_SIZE)
-        _check_magic(part.data, segment)
-        offset = MAGIC_SIZE
+    offset = start or _behind_magic(part, segment)
     while offset < file_size:
         index = offset - part.begin
         if len(part.data) - index < PUT_HEADER_SIZE:
@@ -166,9 +173,20 @@ def _crc_of_more(part: Window, crc: int, offset: int, size: int, segment: int) -
     return crc32(part.view[: offset + size - part.begin], crc)
 
 
-def _check_magic(data: bytes, segment: int) -> None:
-    if data[:MAGIC_SIZE] != MAGIC:
+def _passed_over(part: Window, source: Source, segment: int, offset: int, size: int) -> int:
+    """Read the next head behind the entry of `size` bytes at `offset`; return where that is."""
+    if offset + size > source.size:
+        raise _cut_short(size, source.size - offset, segment, offset)
+    part.load_head(offset + size)
+    return offset + size
+
+
+def _behind_magic(part: Window, segment: int) -> int:
+    """Check the magic; return where the first entry is."""
+    part.load(0, MAGIC_SIZE)
+    if part.data[:MAGIC_SIZE] != MAGIC:
         raise IntegrityError(f"Invalid segment magic {place(segment, 0)}")
+    return MAGIC_SIZE
 
 
 def _check_head(data: bytes, segment: int, offset: int) -> None:

@@ -196,6 +196,62 @@ def test_a_damaged_segment_stops_compaction_but_not_the_transaction(path: Path) 
     repository.close()
 
 
+LARGE = bytes(1 << 20)
+"""Read alone, not with its neighbours."""
+
+
+def with_large_objects(path: Path) -> Repository:
+    """Return a repository with the objects 0 to 3 in segment 0, of which 0 and 2 are deleted but not yet freed."""
+    repository = created(path)
+    for number in range(4):
+        repository.put(identity(number), LARGE)
+    repository.commit(compact=False)
+    for number in (0, 2):
+        repository.delete(identity(number))
+    repository.commit(compact=False)
+    return repository
+
+
+def entry_at(number: int) -> int:
+    return 8 + number * (41 + len(LARGE))
+
+
+def damage(path: Path, position: int) -> None:
+    raw = bytearray((path / "data/0/0").read_bytes())
+    raw[position] ^= 1
+    (path / "data/0/0").write_bytes(raw)
+
+
+def test_damaged_data_of_a_large_superseded_object_hinder_nobody(path: Path) -> None:
+    repository = with_large_objects(path)
+    damage(path, entry_at(2) + 1000)
+    repository.put(identity(9), b"nine")
+    repository.commit(compact=True, threshold=0)
+    assert content(repository) == {identity(1): LARGE, identity(3): LARGE, identity(9): b"nine"}
+    assert not (path / "data/0/0").exists()
+    assert repository.check()
+    repository.close()
+
+
+@pytest.mark.parametrize("position", [9 + 5, 4, 8, 41 + 1000], ids=["id", "size", "tag", "data"])
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
+def test_damage_that_lets_a_large_current_object_pass_for_another_frees_nothing(
+    path: Path, number: int, position: int
+) -> None:
+    repository = with_large_objects(path)
+    damage(path, entry_at(number) + position)
+    raw = (path / "data/0/0").read_bytes()
+    repository.put(identity(9), b"nine")
+    if number % 2 or position in (4, 8):
+        with pytest.raises(IntegrityError):
+            repository.commit(compact=True, threshold=0)
+        assert (path / "data/0/0").read_bytes() == raw
+    else:
+        repository.commit(compact=True, threshold=0)
+        assert content(repository)[identity(1)] == content(repository)[identity(3)] == LARGE
+    repository.close()
+
+
 def test_emptied_directories_are_removed(path: Path) -> None:
     created(path).close()
     config = (path / "config").read_text().replace("segments_per_dir = 1000", "segments_per_dir = 2")

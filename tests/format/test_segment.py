@@ -152,6 +152,37 @@ def test_only_an_entry_larger_than_the_window_is_read_at_once() -> None:
     assert source.bytes_read < source.size + 1000
 
 
+def test_large_puts_that_nobody_needs_are_passed_over_unread_and_unchecked() -> None:
+    content = bytearray(segment.MAGIC + b"".join(put(object_id, bytes(9000)) for object_id in IDS[:4]))
+    content[8 + 9041 + 5000] ^= 1
+    offsets = [8 + 9041 * number for number in range(4)]
+    source = Bytes(bytes(content))
+    asked = []
+
+    def skips(object_id: bytes, offset: int) -> bool:
+        asked.append((object_id, offset))
+        return object_id != IDS[2]
+
+    found = [(*entry[:4], len(entry[4])) for entry in segment.entries(source, 3, window=1000, skips=skips)]
+    sizes = {IDS[2]: 9000}
+    assert found == [
+        (PUT, object_id, offset, 9041, sizes.get(object_id, 0)) for object_id, offset in zip(IDS, offsets, strict=False)
+    ]
+    assert asked == [*zip(IDS, offsets, strict=False)]
+    assert source.bytes_read < 9000 + 1000 + 10 * 41
+
+
+def test_small_puts_are_not_passed_over() -> None:
+    content = segment.MAGIC + put(IDS[0], bytes(80)) * 50
+    assert all(entry[4] for entry in segment.entries(Bytes(content), 3, window=1000, skips=lambda *_: True))
+
+
+def test_what_is_passed_over_must_be_there() -> None:
+    content = segment.MAGIC + put(IDS[0], bytes(9000))
+    with pytest.raises(IntegrityError, match="short read"):
+        list(segment.entries(Bytes(content[:-1]), 3, window=1000, skips=lambda *_: True))
+
+
 @pytest.mark.parametrize("size", [100, 200, 700, 959, 960, 3000])
 def test_entries_of_any_size_are_hardly_read_twice(size: int) -> None:
     source = Bytes(segment.MAGIC + put(IDS[0], bytes(size)) * 50)
