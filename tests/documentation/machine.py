@@ -108,7 +108,9 @@ class Machine:
         assert self._process.stdout
         assert self._process.stdout.readline() == "ready\n"
         self._first = int(Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text())
-        head = f"#!/bin/sh\nset -e\nPYTHON='{sys.executable}'\nPROJECT='{ROOT}'\nSTAND_INS={STAND_INS}\n"
+        assert not os.path.samestat(os.stat(self._outside("/")), os.stat("/"))  # never this computer itself
+        head = "#!/bin/sh\nset -e\ntrap '[ $? = 0 ] || echo \"stand-in: not $0 $*\" >&2' EXIT\n"
+        head += f"PYTHON='{sys.executable}'\nPROJECT='{ROOT}'\nSTAND_INS={STAND_INS}\n"
         for source in (Path(__file__).parent / "stand_ins").iterdir():
             self.write(f"{STAND_INS}/{source.name}", head + source.read_text(), 0o755)
         ways = {way for place in _needed() for way in (place, *place.parents)}
