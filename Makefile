@@ -18,7 +18,7 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(PYTHON) scripts/borg_clients.py
 	rm -rf $(STAGE) && mkdir -p $(STAGE)
-	cp -r tests scripts benchmarks demo examples pyproject.toml mkdocs.yml README.md docs $(STAGE)
+	cp -r tests scripts benchmarks demo examples Makefile pyproject.toml mkdocs.yml README.md docs $(STAGE)
 	cd $(STAGE) && BORG_SERVE_LIB_INSTALLED=yes $(CURDIR)/$(VENV)/bin/python -m pytest -n 2 --dist worksteal
 	cd $(STAGE) && BORG_SERVE_LIB_INSTALLED=yes $(CURDIR)/$(VENV)/bin/python -m pytest tests/policy \
 		--cov=borg_serve_lib.policy --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100

@@ -18,7 +18,7 @@ from borg_serve_lib.events.maintenance import (
 )
 from borg_serve_lib.reporting import Level
 
-_FOR_A_PERSON = (DamagedSegmentKept, CompactedSegmentMissing, ReferenceCountWrong, TransactionsLost)
+FOR_A_PERSON = (DamagedSegmentKept, CompactedSegmentMissing, ReferenceCountWrong, TransactionsLost)
 """Warnings that nothing mends by itself."""
 _ANOTHERS_AFFAIR = "borg.locking"
 """The topic of what is told of the locks of others: a dead one that was removed says nothing of the repository."""
@@ -53,7 +53,7 @@ class Console(Reporter):
             self._say(note)
 
     def _remember(self, event: Event) -> None:
-        if event.level >= Level.ERROR or isinstance(event, _FOR_A_PERSON):
+        if event.level >= Level.ERROR or isinstance(event, FOR_A_PERSON):
             if not isinstance(event, CheckFinishedWithErrors):  # it says only that there were some
                 self.findings.append(event.message())
         elif event.topic != _ANOTHERS_AFFAIR:

@@ -46,8 +46,10 @@ from borg_serve_lib import (
     resolve_options,
     serve_streams,
 )
+from borg_serve_lib.events.process import CommandRefused
 from borg_serve_lib.locking.base import LockManager
 from borg_serve_lib.policy.option_values import storage_quota
+from borg_serve_lib.reporting import Peer
 from borg_serve_lib.sinks.auditlog import AuditLog
 
 if sys.version_info >= (3, 11):
@@ -134,9 +136,12 @@ class Backups:
     async def serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         """Serve one session: the client's command is looked at as a forced command of OpenSSH would look at it."""
         customer: Customer = process.get_extra_info("customer")
+        peer = Peer(os.urandom(6).hex(), address=process.get_extra_info("peername")[0], client=customer.name)
+        command = process.command or ""
         try:
-            options = resolve_options(customer.options, process.command or "")
+            options = resolve_options(customer.options, command)
         except UsageError as error:
+            self.reporter.for_peer(peer).report(CommandRefused(repr(command), error.detail))
             process.stderr.write(f"{error}\n".encode())
             process.exit(error.exit_code)
             return
@@ -157,8 +162,7 @@ class Backups:
             topics=options.debug_topics,
             now=time.time,
         )
-        address = process.get_extra_info("peername")[0]
-        connection = server.connect(log, address=address, client=customer.name)
+        connection = server.connect(log, address=peer.address, client=peer.client, session=peer.session)
         status = await serve_streams(connection, process.stdin, process.stdout, limits=LIMITS)
         with contextlib.suppress(OSError, asyncssh.Error):  # the client may be gone
             process.exit(status)

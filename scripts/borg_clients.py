@@ -5,7 +5,8 @@ Usage: scripts/borg_clients.py [VERSION ...]      (no version: all of them)
 
 Prints one line `VERSION PATH` per client. 1.2.4 is Debian 12's own package; the others are built from their source
 packages, each into a virtual environment below `.cache/clients` (or $BORG_CLIENTS_CACHE), once. Debian packages that
-are missing are installed with apt-get, for which this must run as root. Standard library only.
+are missing are installed with apt-get, for which this must run as root; without a version also those that the tests of
+the documentation need. Standard library only.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ OLDEST_PYTHON = {"1.1.18": (3, 8), "1.4.5": (3, 9)}
 CLIENTS = ("1.1.18", "1.2.4", "1.4.5")
 
 RUN_PACKAGES = ("borgbackup", "openssh-client", "openssh-server", "python3-venv")
+DOCUMENTATION_PACKAGES = ("jq", "logrotate", "systemd")  # what its examples are for
 BUILD_PACKAGES = (
     "build-essential",
     "libacl1-dev",
@@ -74,6 +76,12 @@ def cache_root() -> Path:
     """Return the directory that keeps the built clients between runs."""
     configured = os.environ.get("BORG_CLIENTS_CACHE")
     return Path(configured) if configured else Path(__file__).resolve().parent.parent / ".cache" / "clients"
+
+
+def ensure_documentation_packages() -> None:
+    """Install the Debian packages that the tests of the documentation need. Raises SetupError."""
+    with _one_at_a_time():
+        _ensure_packages(DOCUMENTATION_PACKAGES)
 
 
 @contextlib.contextmanager
@@ -194,6 +202,8 @@ def main(versions: Sequence[str]) -> int:
         print(__doc__)
         return 0 if versions[0] in ("-h", "--help") else 2
     try:
+        if not versions:
+            ensure_documentation_packages()
         for version, path in ensure_clients(versions or CLIENTS).items():
             print(version, path)
     except SetupError as error:

@@ -21,5 +21,5 @@ def test_its_example_runs() -> None:
 
 
 def test_it_has_exactly_two_commands() -> None:
-    commands = [line for block in blocks("") for line in block.splitlines() if line.startswith("make ")]
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("make ")]
     assert commands == ["make demo", "make test"]

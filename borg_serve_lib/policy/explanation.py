@@ -181,8 +181,8 @@ def _judge_path(path: str, policy: PathPolicy, resolve: Callable[[bytes], str]) 
     try:
         resolved = resolve(path.encode("utf-8", "surrogateescape"))
     except PathNotAllowed:
-        why = "by an unknown account, or by a way through directories outside, which the client is not told"
-        return False, [f"refused: {why}"]
+        why = "its way leads through directories outside, or begins with an account that is not known"
+        return False, [f"refused: {why}; the client is told its own words only"]
     except InvalidArgument as error:
         return False, [f"refused: {error}"]
     if policy.allows(resolved):

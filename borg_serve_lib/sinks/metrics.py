@@ -48,7 +48,16 @@ COUNTERS: Final = {
     "borg_serve_denied": "Commands, paths and calls refused.",
     "borg_serve_damage": "Findings of damage.",
 }
-_DAMAGE: Final = ("check-failed", "index-damaged", "hints-damaged", "commit-damaged", "transactions-lost")
+_DAMAGE: Final = (
+    "check-failed",
+    "commit-damaged",
+    "compacted-segment-missing",
+    "damaged-segment-kept",
+    "hints-damaged",
+    "index-damaged",
+    "reference-count-wrong",
+    "transactions-lost",
+)
 _CURE: Final = "pip install '.[metrics]' in a clone of borg_serve_lib, or pip install prometheus-client"
 _PATIENCE: Final = 5.0
 """Seconds to wait for the others who write to the directory."""

@@ -136,6 +136,10 @@ def test_nothing_but_borg_serve_is_to_be_had(host: Hosting) -> None:
         done = host.ssh("alice", *words)
         assert (done.returncode, done.stdout) == (2, "")
         assert len([line for line in done.stderr.splitlines() if line]) == 1
+    records = [json.loads(line) for line in (host.root / "audit.log").read_text().splitlines()]
+    assert [(record["event"], record["client"], record["command"]) for record in records] == [
+        ("command-refused", "alice", repr(command)) for command in ("ls -la /", "", "scp -f /etc/passwd")
+    ]
     assert "Permission denied" in host.ssh("stranger", "borg serve").stderr
     assert host.ssh("alice", "-N", "-oExitOnForwardFailure=yes", "-R", "0:127.0.0.1:1").returncode != 0
     subsystem = host.ssh("alice", "-s", "sftp")

@@ -206,7 +206,11 @@ def test_the_limit_of_the_log_level_holds_in_the_answer() -> None:
     [
         ("/a/r", "allowed: it means '/a/r'", True),
         ("r", "refused: it means '/cwd/r', which is outside; the client is told its own words only", False),
-        ("~nobody/r", "refused: by an unknown account, or by a way through directories outside", False),
+        (
+            "~nobody/r",
+            "refused: its way leads through directories outside, or begins with an account that is not known",
+            False,
+        ),
         ("a\0b", "refused: a repository path cannot contain a NUL byte", False),
         ("/a/\udcff", "allowed: it means", True),
     ],

@@ -8,10 +8,18 @@ from pathlib import Path
 
 import portalocker
 import pytest
+from borg_serve_console import FOR_A_PERSON
 from prometheus_client.parser import text_string_to_metric_families
 
 from borg_serve_lib.errors import UsageError
-from borg_serve_lib.events.maintenance import CheckFailed, CheckFinishedWithErrors
+from borg_serve_lib.events.maintenance import (
+    CheckFailed,
+    CheckFinishedWithErrors,
+    CompactedSegmentMissing,
+    DamagedSegmentKept,
+    ReferenceCountWrong,
+    TransactionsLost,
+)
 from borg_serve_lib.events.session import CallRefused, PathRefused, RepositoryOpened, SessionClosed
 from borg_serve_lib.reporting import Event, Peer
 from borg_serve_lib.sinks.metrics import Metrics, file_name
@@ -96,6 +104,13 @@ def test_all_that_is_refused_is_counted_however_much_of_it_there_are_records_of(
 def test_all_damage_is_counted(tmp_path: Path) -> None:
     tell(tmp_path, RepositoryOpened("/srv/alice", "none"), *[CheckFailed("x")] * 250, SESSION[-1])
     assert figures(tmp_path, "/srv/alice")["damage_total"] == 250
+
+
+def test_what_the_tools_call_a_finding_is_damage(tmp_path: Path) -> None:
+    findings = (DamagedSegmentKept(7), CompactedSegmentMissing(8), ReferenceCountWrong(9, 1), TransactionsLost(3, 5))
+    tell(tmp_path, RepositoryOpened("/srv/alice", "none"), *findings, SESSION[-1])
+    assert {type(finding) for finding in findings} == set(FOR_A_PERSON)
+    assert figures(tmp_path, "/srv/alice")["damage_total"] == len(findings)
 
 
 def test_a_compaction_does_not_look_like_a_backup(tmp_path: Path) -> None:
