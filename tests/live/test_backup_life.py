@@ -20,10 +20,15 @@ ENCRYPTIONS = ("none", "repokey", "keyfile")
 # Who begins, and how the server is started. Between the two lives every writing command goes both ways.
 LIVES = {"by remote path, server first": (False, 0), "by forced command, native first": (True, 1)}
 
+# Each client with each encryption, each client and each encryption with both lives: half of all combinations.
+TOLD = [
+    (version, encryption, list(LIVES)[(number + place) % 2])
+    for number, version in enumerate(VERSIONS)
+    for place, encryption in enumerate(ENCRYPTIONS)
+]
 
-@pytest.mark.parametrize("life", LIVES)
-@pytest.mark.parametrize("encryption", ENCRYPTIONS)
-@pytest.mark.parametrize("version", VERSIONS)
+
+@pytest.mark.parametrize(("version", "encryption", "life"), TOLD)
 def test_a_client_lives_through_everything_and_native_borg_finds_nothing_wrong(
     tmp_path: Path, clients: dict[str, Path], folder: Path, version: str, encryption: str, life: str
 ) -> None:

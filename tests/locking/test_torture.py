@@ -63,12 +63,18 @@ for left in reversed(range(rounds)):
 """
 
 PROCESSES = 8
-ACQUISITIONS = 10_000
+ACQUISITIONS = {
+    "one host": 10_000,
+    "two hosts": 2_500,
+    "containers in which all are process 1 of one host": 2_500,
+}
 PLACES = {
     "one host": ([HOST], False),
     "two hosts": ([HOST, "elsewhere@2"], False),
     "containers in which all are process 1 of one host": ([HOST], True),
 }
+MOST_IF_DEADLY = 1250
+"""Acquisitions of a process that does not die before: it dies at one of a hundred and twenty-five, on an average."""
 
 
 @pytest.mark.parametrize("deadly", [False, True])
@@ -78,7 +84,8 @@ def test_nobody_ever_gets_the_lock_twice(
 ) -> None:
     """Deadly: the processes are killed, one after the other, with the lock in their hands."""
     hosts, container = PLACES[place]
-    each = ACQUISITIONS // PROCESSES
+    acquisitions = ACQUISITIONS[place]
+    each = MOST_IF_DEADLY if deadly else acquisitions // PROCESSES
     deadliness = 10 / each if deadly else 0
     work = tmp_path / "work"
     work.mkdir()
@@ -104,11 +111,11 @@ def test_nobody_ever_gets_the_lock_twice(
             assert process.returncode in ((-signal.SIGKILL, 128 + signal.SIGKILL) if deadly else (0,))
             written += len(output)
     assert written == int((work / "count").read_text())
-    assert written > (50 if deadly else ACQUISITIONS / 3)
+    assert written > (50 if deadly else acquisitions / 3)
     assert os.listdir(work) == ["count"]
     if not deadly:
         assert lock_files(tmp_path) == []
-        record_property("acquisitions of one lock by 8 processes", ACQUISITIONS)
+        record_property("acquisitions of one lock by 8 processes", acquisitions)
     with real_manager(HOST).exclusive(str(tmp_path), wait=0):
         pass
     assert lock_files(tmp_path) == []
