@@ -5,8 +5,8 @@ Usage: scripts/borg_clients.py [VERSION ...]      (no version: all of them)
 
 Prints one line `VERSION PATH` per client. 1.2.4 is Debian 12's own package; the others are built from their source
 packages, each into a virtual environment below `.cache/clients` (or $BORG_CLIENTS_CACHE), once. Debian packages that
-are missing are installed with apt-get, for which this must run as root; without a version also those that the tests of
-the documentation need. Standard library only.
+are missing are installed with apt-get, for which this must run as root; without a version also those that tests need
+beside the clients. Standard library only.
 """
 
 from __future__ import annotations
@@ -37,7 +37,13 @@ OLDEST_PYTHON = {"1.1.18": (3, 8), "1.4.5": (3, 9)}
 CLIENTS = ("1.1.18", "1.2.4", "1.4.5")
 
 RUN_PACKAGES = ("borgbackup", "openssh-client", "openssh-server", "python3-venv")
-DOCUMENTATION_PACKAGES = ("jq", "logrotate", "systemd")  # what its examples are for
+TEST_PACKAGES = (
+    "fuse3",
+    "jq",
+    "logrotate",
+    "python3-pyfuse3",
+    "systemd",
+)  # mount, documentation
 BUILD_PACKAGES = (
     "build-essential",
     "libacl1-dev",
@@ -78,10 +84,10 @@ def cache_root() -> Path:
     return Path(configured) if configured else Path(__file__).resolve().parent.parent / ".cache" / "clients"
 
 
-def ensure_documentation_packages() -> None:
-    """Install the Debian packages that the tests of the documentation need. Raises SetupError."""
+def ensure_test_packages() -> None:
+    """Install the Debian packages that tests need beside the clients. Raises SetupError."""
     with _one_at_a_time():
-        _ensure_packages(DOCUMENTATION_PACKAGES)
+        _ensure_packages(TEST_PACKAGES)
 
 
 @contextlib.contextmanager
@@ -203,7 +209,7 @@ def main(versions: Sequence[str]) -> int:
         return 0 if versions[0] in ("-h", "--help") else 2
     try:
         if not versions:
-            ensure_documentation_packages()
+            ensure_test_packages()
         for version, path in ensure_clients(versions or CLIENTS).items():
             print(version, path)
     except SetupError as error:

@@ -84,7 +84,7 @@ def test_plain_text_is_the_picture_of_the_house(page: str) -> None:
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory, clients: dict[str, Path]) -> Iterator[Machine]:
     """A machine on which somebody has walked through the quick start."""
-    load_script("borg_clients").ensure_documentation_packages()
+    load_script("borg_clients").ensure_test_packages()
     with Machine(tmp_path_factory.mktemp("machine")) as made:
         walk(made, QUICK_START)
         made.succeed(f"cp {KEYS} /tmp/keys")

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import time
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from .stage import Stage
+from ..conftest import load_script
+from .stage import TIMEOUT, Stage
 
 SECURITY = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 KINDS = ("no-delete", "write-only", "read-only")
@@ -120,3 +123,32 @@ def test_a_repository_can_be_made_without_the_right_to_delete(clients: dict[str,
     stage.remote("init", "--encryption", "repokey", "REPO")
     stage.remote("create", "REPO::first", "folder")
     stage.assert_sound()
+
+
+@pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="this kernel has no FUSE, without which nothing is mounted")
+def test_a_read_only_key_is_enough_to_mount(clients: dict[str, Path], tmp_path: Path) -> None:
+    """With 1.2.4, Debian's: the only client here that was built to mount."""
+    load_script("borg_clients").ensure_test_packages()
+    stage = Stage(tmp_path, clients["1.2.4"], forced=True)
+    folder, mounted = tmp_path / "folder", tmp_path / "mounted"
+    folder.mkdir()
+    mounted.mkdir()
+    for number in range(3):
+        (folder / str(number)).write_bytes(os.urandom(300_000))
+    stage.native("init", "--encryption", "repokey", "REPO")
+    stage.native("create", "REPO::first", "folder")
+    text = stage.stand_in.read_text()
+    stage.stand_in.write_text(text.replace("serve --restrict", "serve --permissions read-only --restrict"))
+    before = files(stage.repository)
+    client = stage.start("mount", "--foreground", "REPO", str(mounted), remote=True)
+    try:
+        while not mounted.is_mount() and client.poll() is None:
+            time.sleep(0.05)
+        assert files(mounted / "first" / "folder") == files(folder)
+    finally:
+        subprocess.run(["umount", mounted], check=False)
+        said = client.communicate(timeout=TIMEOUT)[1].decode()
+    assert client.returncode == 0, said
+    assert "not permitted" not in said
+    assert stage.statuses.read_text().startswith("0 ")
+    assert files(stage.repository) == before
