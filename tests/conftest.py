@@ -100,7 +100,8 @@ def note_what_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_process_left() -> Iterator[None]:
     """A context after which no process that began in it goes on, and none is left that nobody has waited for.
 
-    Raises AssertionError otherwise; what is left is ended even so. Who has lost its parent may have ended unwaited for.
+    Raises AssertionError otherwise; what is left is ended even so. One that has lost its parent may have ended: it is
+    nobody's to wait for.
     """
     processes = load_script("left_processes")
     before = processes.children()
