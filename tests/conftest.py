@@ -128,8 +128,12 @@ def give_up_leases() -> list[str]:
 
 
 def locks_below(directory: Path) -> list[str]:
-    """Return all that concerns locks below `directory`, as relative paths."""
-    return sorted(str(path.relative_to(directory)) for path in directory.rglob("lock*") if LOCK_FILE.match(path.name))
+    """Return all that concerns locks below `directory`, as relative paths.
+
+    Not those of a real client's cache, which it leaves when it is killed.
+    """
+    found = (path.relative_to(directory) for path in directory.rglob("lock*") if LOCK_FILE.match(path.name))
+    return sorted(str(path) for path in found if ".cache" not in path.parts)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -106,6 +106,8 @@ def test_a_lock_that_is_left_is_told_and_its_lease_given_up(tmp_path: Path) -> N
     lock.acquire(LockMode.EXCLUSIVE, 0)
     for name in ("lock.waiting.here@1.7-0", "locked"):
         (tmp_path / name).touch()
+    (tmp_path / ".cache" / "borg").mkdir(parents=True)
+    (tmp_path / ".cache" / "borg" / "lock.roster").touch()
     left = ["lock.exclusive", "lock.lease.here@1.7-0", "lock.roster", "lock.waiting.here@1.7-0"]
     assert conftest.locks_below(tmp_path) == left
     assert conftest.give_up_leases() == [str(tmp_path)]
