@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
+from left_processes import adopt_orphans, children, command_line, running
 from loopback_sshd import LoopbackSshd
 
 BORG = "/usr/bin/borg"
@@ -32,6 +33,7 @@ class Demo:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.not_ours = children()
         self.allowed = root / "backups" / "alice"
         self.repository = self.allowed / "laptop"
         self.photos = root / "photos"
@@ -81,8 +83,7 @@ class Demo:
         self.tell("Native borg, without our server, checks the repository on the host's disk.")
         said = self.borg("check", "--verbose", str(self.repository))
         self.expect(said.count("no problems found") == 2, "native borg finds nothing wrong")
-        left = sorted(path.name for path in self.repository.iterdir() if path.name.startswith("lock"))
-        self.expect(not left, "no lock is left behind")
+        self.expect_nothing_left()
         print("\nAll as it should be.")
 
     def fill(self, count: int) -> None:
@@ -139,6 +140,13 @@ class Demo:
             raise Unexpected(f"this does not hold: {text}")
         print(f"    ok: {text}")
 
+    def expect_nothing_left(self) -> None:
+        """Look for what the server, or anything that it has begun, may have left."""
+        processes = [command_line(child) for child in running(self.not_ours)]
+        locks = [path.name for path in (self.root / "backups").rglob("lock*")]
+        for what, left in (("process", processes), ("lock and no lease file", locks)):
+            self.expect(not left, f"no {what} is left behind" + "".join(f", but {one}" for one in sorted(left)))
+
     def expect_same(self, one: Path, other: Path) -> None:
         names = sorted(path.name for path in one.iterdir())
         self.expect(names == sorted(path.name for path in other.iterdir()), f"{len(names)} files came back")
@@ -148,6 +156,7 @@ class Demo:
 
 def main() -> int:
     """Run the demo; return the exit code."""
+    adopt_orphans()  # or nobody could tell what a server has left
     with tempfile.TemporaryDirectory(prefix="borg-serve-demo-") as directory:
         try:
             Demo(Path(directory)).run()

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
+import re
+import signal
+import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 import borg_serve_lib
+from borg_serve_lib.locking.lease import _KEPT
 
-PR_SET_CHILD_SUBREAPER = 36
-SECONDS_TO_END = 5.0
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+LOCK_FILE = re.compile(r"lock\.(exclusive|roster|lease|waiting)\b")
 
 
 def pytest_configure() -> None:
@@ -51,29 +54,86 @@ def clients() -> dict[str, Path]:
     return load_script("borg_clients").ensure_clients()
 
 
+_BEGUN: set[int] = set()
+"""The processes that were begun by this one, so that it has to wait for them."""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_process_is_left() -> Iterator[None]:
-    """Fail if any process started by a test, or by one of its processes, outlives the tests."""
-    # Whoever loses its parent becomes a child of ours.
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    """Fail if a process that fixtures of several tests have begun outlives them."""
+    load_script("left_processes").adopt_orphans()
+    with pytest.MonkeyPatch.context() as monkeypatch, no_process_left():
+        note_what_is_begun(monkeypatch)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail if the test leaves a process, a lock, a lease or the mark of a waiting writer."""
+    directory: Path | None = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    with no_process_left():
+        yield
+        kept = give_up_leases()
+    assert kept == []
+    if directory is not None:
+        assert locks_below(directory) == []
+
+
+def note_what_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fill `_BEGUN` from now on."""
+    fork, begin = os.fork, subprocess.Popen.__init__
+
+    def noted_fork() -> int:
+        child = fork()
+        _BEGUN.add(child)
+        return child
+
+    def noted_begin(process: subprocess.Popen[bytes], *arguments: Any, **named: Any) -> None:
+        begin(process, *arguments, **named)
+        _BEGUN.add(process.pid)
+
+    monkeypatch.setattr(os, "fork", noted_fork)
+    monkeypatch.setattr(subprocess.Popen, "__init__", noted_begin)
+
+
+@contextmanager
+def no_process_left() -> Iterator[None]:
+    """A context after which no process that began in it goes on, and none is left that nobody has waited for.
+
+    Raises AssertionError otherwise; what is left is ended even so. One that has lost its parent may have ended: it is
+    nobody's to wait for.
+    """
+    processes = load_script("left_processes")
+    before = processes.children()
+    _BEGUN.intersection_update(before)
     yield
-    deadline = time.monotonic() + SECONDS_TO_END
-    while (left := processes_left()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not left
+    told = [processes.command_line(child) for child in processes.running(but=before)]
+    left = processes.children() - before
+    unwaited = [child for child in left & _BEGUN if processes.has_ended(child)]
+    told += [f"{child} has ended, and nobody has waited for it" for child in unwaited]
+    for child in left:
+        with suppress(ProcessLookupError, ChildProcessError):  # a thread may have waited for it by now
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    assert told == []
 
 
-def processes_left() -> list[str]:
-    """Return the command lines of our child processes that have not ended."""
-    left = []
-    for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split():
-        try:
-            words = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if words:  # that of a process that has ended is empty
-            left.append(words)
-    return left
+def give_up_leases() -> list[str]:
+    """Let go of all leases that this process keeps; return those of which repositories they were."""
+    kept = [lease for lease in _KEPT if lease._file]
+    for lease in kept:
+        lease._forget()
+    _KEPT.clear()
+    return [lease.files.repository for lease in kept]
+
+
+def locks_below(directory: Path) -> list[str]:
+    """Return all that concerns locks below `directory`, as relative paths.
+
+    Not those of a real client's cache, which it leaves when it is killed.
+    """
+    found = (path.relative_to(directory) for path in directory.rglob("lock*") if LOCK_FILE.match(path.name))
+    return sorted(str(path) for path in found if ".cache" not in path.parts)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

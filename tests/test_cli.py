@@ -420,6 +420,7 @@ def test_an_unforeseen_error_is_one_line_for_the_client_and_all_details_for_the_
     monkeypatch.setattr(borg_serve_lib, "serve_process", fail)
     monkeypatch.setattr(hostlog, "tell_host", lines.append)
     monkeypatch.setattr(sys, "argv", ["borg-serve"])
+    monkeypatch.setattr(os, "umask", lambda _: 0o022)  # it would hold for the tests to come
     assert borg_serve_cli.main() == 2
     assert capfd.readouterr() == ("", "borg-serve: internal error of the server (ValueError)\n")
     assert lines[0] == "internal error in the process: Traceback (most recent call last):"
@@ -435,6 +436,7 @@ def test_even_without_a_syslog_an_unforeseen_error_is_one_line(
     monkeypatch.setattr(borg_serve_lib, "serve_process", fail)
     monkeypatch.setattr(hostlog, "tell_host", fail)
     monkeypatch.setattr(sys, "argv", ["borg-serve"])
+    monkeypatch.setattr(os, "umask", lambda _: 0o022)  # it would hold for the tests to come
     assert borg_serve_cli.main() == 2
     assert capfd.readouterr() == ("", "borg-serve: internal error of the server (OSError)\n")
 

@@ -24,7 +24,7 @@ from borg_serve_lib.locking.directory import prepared_name
 from borg_serve_lib.locking.filelock import FileLock
 from borg_serve_lib.locking.identity import Holder, Identity
 from borg_serve_lib.locking.judge import BorgRules, LeaseJudge
-from borg_serve_lib.locking.lease import Lease
+from borg_serve_lib.locking.lease import _KEPT, Lease
 from borg_serve_lib.locking.leasefiles import LeaseFiles, LeaseState, flock
 from borg_serve_lib.locking.leftovers import Leftovers
 from borg_serve_lib.locking.manager import FileLockManager
@@ -99,7 +99,6 @@ def test_a_lease_is_there_and_kept_until_its_last_user_leaves(place: Place) -> N
     assert lease.holder is None
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize(
     ("boot", "local", "expected"),
     [
@@ -118,25 +117,25 @@ def test_a_lease_that_nobody_keeps_proves_a_death_where_all_locks_are_seen(
     place.die(lease)
     with place.files(boot=boot, local=local).grip(holder) as state:
         assert state is expected
+    forget(place)
 
 
-@pytest.mark.leaves_locks
 def test_a_disk_that_was_mounted_anew_has_another_number_and_the_same_locks(place: Place) -> None:
     path = place.path / "lock.lease.there@2.7-0"
     for theirs, ours, expected in ((True, True, LeaseState.FREE), (False, True, LeaseState.UNCLEAR)):
         path.write_bytes(render_record(OwnerRecord(boot="boot", device=-5, local=theirs)))
         with place.files(local=ours).grip(Holder(THERE, 7, 0)) as state:
             assert state is expected
+    forget(place)
 
 
-@pytest.mark.leaves_locks
 def test_another_mount_of_the_same_kernel_is_another_place(place: Place) -> None:
     path = place.path / "lock.lease.there@2.7-0"
     path.write_bytes(render_record(OwnerRecord(boot="boot", device=-5)))
     assert place.files(local=False).look(Holder(THERE, 7, 0)) == (LeaseState.UNCLEAR, None)
+    forget(place)
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b"{}", b'{"boot": 1}', b"\xff\xfe", b"[" * 4096, b'{"device": "x"}']
 )
@@ -146,6 +145,7 @@ def test_a_lease_with_a_damaged_record_proves_nothing(place: Place, content: byt
     with place.files().grip(holder) as state:
         assert state is (LeaseState.UNCLEAR if content else LeaseState.EMPTY)
     place.files().record(holder)  # whatever it says, it is no error
+    forget(place)
 
 
 def test_a_lease_that_was_never_written_to_may_be_taken_but_makes_nobodys_locks_ours(place: Place) -> None:
@@ -159,16 +159,15 @@ def test_a_lease_that_was_never_written_to_may_be_taken_but_makes_nobodys_locks_
     assert place.names() == []
 
 
-@pytest.mark.leaves_locks
 def test_the_lease_of_a_machine_that_reaches_our_disk_through_us_proves_nothing(place: Place) -> None:
     """Over NFS, say: there its lock is one, but not one that we see."""
     lease = place.lease(7, THERE, boot="another boot", local=False)
     holder = place.join(lease)
     place.die(lease)
     assert place.files(local=True).look(holder) == (LeaseState.UNCLEAR, None)
+    forget(place)
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("obstacle", ["directory", "symlink", "pipe", "dangling"])
 def test_what_is_no_file_proves_nothing_and_is_not_touched(place: Place, tmp_path: Path, obstacle: str) -> None:
     outside = tmp_path / "outside"
@@ -184,11 +183,13 @@ def test_what_is_no_file_proves_nothing_and_is_not_touched(place: Place, tmp_pat
     lease = place.lease(7)
     assert place.join(lease) == Holder(HERE, 7, 1)  # the name is not free, so another one is taken
     lease.leave("lock")
+    leftovers(place).forget()
     assert outside.read_bytes() == b"canary"
     assert not (tmp_path / "nowhere").exists()
+    (path.rmdir if obstacle == "directory" else path.unlink)()
+    assert place.names() == []
 
 
-@pytest.mark.leaves_locks
 def test_a_name_that_leads_elsewhere_is_not_followed(place: Place) -> None:
     """Whoever can write to a roster can put any host into it."""
     (place.path / "lock.lease.x").mkdir()
@@ -200,6 +201,8 @@ def test_a_name_that_leads_elsewhere_is_not_followed(place: Place) -> None:
     lease.join("lock", place.reporter)
     lease.leave("lock")
     assert (place.path / "canary.7-0").exists()
+    (place.path / "lock.lease.x").rmdir()
+    assert place.names() == []
 
 
 def test_a_name_that_another_container_uses_is_not_taken(place: Place) -> None:
@@ -262,7 +265,6 @@ def test_a_lease_tells_of_the_first_of_its_users_that_has_the_most(place: Place)
     lease.leave("first")
 
 
-@pytest.mark.leaves_locks
 def test_breaking_the_lock_makes_names_free_again_that_nobody_could_judge(repo: Path, place: Place) -> None:
     for thread in range(64):
         (repo / f"lock.lease.here@1.7-{thread:x}").write_bytes(render_record(OwnerRecord(boot="another")))
@@ -282,6 +284,9 @@ def test_breaking_the_lock_makes_names_free_again_that_nobody_could_judge(repo: 
     with locks.exclusive(str(repo), wait=0):
         pass
     alive.release()
+    for name in ("lock.lease.here@1.8-0", "lock.lease.nonsense"):
+        (repo / name).unlink()
+    assert list(repo.iterdir()) == []
 
 
 def test_the_lease_of_a_dead_predecessor_of_that_name_is_taken_over(place: Place) -> None:
@@ -295,7 +300,6 @@ def test_the_lease_of_a_dead_predecessor_of_that_name_is_taken_over(place: Place
     assert place.names() == []
 
 
-@pytest.mark.leaves_locks
 def test_the_lease_of_a_predecessor_stays_as_long_as_its_lock_files_may(place: Place) -> None:
     predecessor, lease = place.lease(7), place.lease(7)
     place.join(predecessor)
@@ -304,9 +308,13 @@ def test_the_lease_of_a_predecessor_stays_as_long_as_its_lock_files_may(place: P
     lease.leave("lock")
     assert not lease.took_over
     assert place.names() == ["lock.lease.here@1.7-0"]
+    place.join(lease)
+    assert lease.took_over
+    lease.took_over = False
+    lease.leave("lock")
+    assert place.names() == []
 
 
-@pytest.mark.leaves_locks
 def test_the_lease_of_another_machine_with_our_name_is_not_taken_over(place: Place) -> None:
     predecessor, lease = place.lease(7, boot="another boot"), place.lease(7, local=False)
     place.join(predecessor)
@@ -315,6 +323,7 @@ def test_the_lease_of_another_machine_with_our_name_is_not_taken_over(place: Pla
     assert not lease.took_over
     lease.leave("lock")
     assert place.names() == ["lock.lease.here@1.7-0"]
+    forget(place)
 
 
 def no_locks(descriptor: int) -> bool:
@@ -356,7 +365,6 @@ def test_a_lease_is_written_as_far_as_there_is_room(place: Place, monkeypatch: p
     lease.leave("lock")
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("others", [b"", b"{}"])
 def test_a_signal_in_the_very_moment_of_making_a_lease_leaves_none(
     place: Place, others: bytes, monkeypatch: pytest.MonkeyPatch
@@ -375,6 +383,7 @@ def test_a_signal_in_the_very_moment_of_making_a_lease_leaves_none(
         lease.join("lock", place.reporter)
     lease.leave("lock")
     assert path.exists() is (others != b"")
+    forget(place)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of files that are dropped open
@@ -432,12 +441,17 @@ def interrupted_at(last: int, action: Callable[[], object]) -> int:
     return count
 
 
-@pytest.mark.leaves_locks
-def test_a_lock_that_its_holder_has_lost_sight_of_is_his_until_his_process_ends(repo: Path) -> None:
+def test_a_lock_that_its_holder_has_lost_sight_of_is_his_until_his_process_ends(repo: Path, place: Place) -> None:
     manager(World(), 7, HERE).lock_for(str(repo)).acquire(EXCLUSIVE, 0)
     gc.collect()
     with pytest.raises(LockTimeout), manager(World(), 8, HERE, 7).exclusive(str(repo), wait=0):
         pytest.fail("entered")
+    (lease,) = (lease for lease in _KEPT if lease.files.repository == str(repo))
+    place.die(lease)
+    _KEPT.remove(lease)
+    with manager(World(), 8, HERE).exclusive(str(repo), wait=0):
+        pass
+    assert list(repo.iterdir()) == []
 
 
 def test_a_lease_swept_away_while_it_is_being_taken_is_taken_again(place: Place) -> None:
@@ -455,7 +469,6 @@ def test_a_lease_swept_away_while_it_is_being_taken_is_taken_again(place: Place)
     assert place.names() == []
 
 
-@pytest.mark.leaves_locks
 def test_a_lease_that_is_only_looked_at_is_waited_for(place: Place) -> None:
     path = place.path / "lock.lease.here@1.7-0"
     path.write_bytes(render_record(OwnerRecord(boot="boot", device=place.path.stat().st_dev)))
@@ -473,10 +486,12 @@ def test_a_lease_that_is_only_looked_at_is_waited_for(place: Place) -> None:
     assert lease.join("lock", place.reporter) == Holder(HERE, 7, 0)
     assert len(waited) == 2
     assert sum(waited) < 0.1
+    assert lease.took_over
+    lease.took_over = False
     lease.leave("lock")
+    assert place.names() == []
 
 
-@pytest.mark.leaves_locks
 def test_while_a_death_is_certified_nobody_takes_that_name(place: Place) -> None:
     dead, successor = place.lease(7), place.lease(7)
     holder = place.join(dead)
@@ -486,6 +501,8 @@ def test_while_a_death_is_certified_nobody_takes_that_name(place: Place) -> None
         assert verdict is Verdict.DEAD
         assert place.join(successor) == Holder(HERE, 7, 1)
     successor.leave("lock")
+    leftovers(place).clear(frozenset())
+    assert place.names() == []
 
 
 def leftovers(place: Place) -> Leftovers:
@@ -493,7 +510,12 @@ def leftovers(place: Place) -> Leftovers:
     return Leftovers(place.files(), LeaseJudge(place.lease(99), BorgRules(identity, FakeProcesses())))
 
 
-@pytest.mark.leaves_locks
+def forget(place: Place) -> None:
+    """Remove the leases that nobody keeps, as who breaks the lock does: there are no others."""
+    leftovers(place).forget()
+    assert place.names() == []
+
+
 def test_what_a_dead_process_left_while_it_waited_goes_with_its_lease(place: Place) -> None:
     alive, dead = place.lease(7, THERE), place.lease(8, THERE)
     for lease in (alive, dead):
@@ -513,10 +535,12 @@ def test_what_a_dead_process_left_while_it_waited_goes_with_its_lease(place: Pla
         "lock.lease.there@2.7-0",
         "lock.waiting.there@2.7-0",
     ]
-    alive.leave("lock")
+    place.die(alive)
+    leftovers(place).clear(frozenset())
+    assert [path.name for path in place.path.iterdir()] == ["lock.exclusive.empty.tmp"]
+    (place.path / "lock.exclusive.empty.tmp").rmdir()
 
 
-@pytest.mark.leaves_locks
 def test_sweeping_removes_the_leases_of_the_dead_and_no_others(place: Place) -> None:
     alive, dead, named = place.lease(7), place.lease(8), place.lease(9)
     place.join(alive)
@@ -528,6 +552,9 @@ def test_sweeping_removes_the_leases_of_the_dead_and_no_others(place: Place) -> 
     leftovers(place).clear(frozenset({still_named}))
     assert place.names() == ["lock.lease.here@1.7-0", "lock.lease.here@1.9-0", "lock.lease.nonsense"]
     alive.leave("lock")
+    leftovers(place).clear(frozenset())
+    assert place.names() == ["lock.lease.nonsense"]
+    (place.path / "lock.lease.nonsense").unlink()
 
 
 def test_a_child_made_by_fork_takes_a_lease_of_its_own_and_leaves_the_parents_alone(place: Place) -> None:
@@ -662,7 +689,6 @@ def test_a_lock_by_a_kernel_that_is_gone_is_proved_stale(repo: Path, place: Plac
     assert list(repo.iterdir()) == []
 
 
-@pytest.mark.leaves_locks
 def test_where_leases_prove_nothing_borgs_rules_are_left(repo: Path, place: Place) -> None:
     lock = manager(World(), 7, HERE).lock_for(str(repo))
     lock.acquire(EXCLUSIVE, 0)
@@ -686,6 +712,8 @@ def test_where_leases_prove_nothing_borgs_rules_are_left(repo: Path, place: Plac
     with elsewhere(7).exclusive(str(repo), wait=0):
         pass
     assert [path.name for path in repo.iterdir()] == ["lock.lease.here@1.7-0"]  # not proved dead, so it is kept
+    elsewhere().lock_for(str(repo)).break_lock()
+    assert list(repo.iterdir()) == []
 
 
 def test_breaking_a_lock_removes_the_leases_of_the_dead(repo: Path, place: Place) -> None:
@@ -708,7 +736,6 @@ def test_a_timeout_names_the_living_holder_and_says_to_wait(repo: Path) -> None:
     assert caught.value.path == f"{repo}/lock.exclusive"
 
 
-@pytest.mark.leaves_locks
 def test_a_timeout_names_readers_nobody_can_judge_and_says_how_to_break_the_lock(repo: Path) -> None:
     (repo / "lock.roster").write_text('{"shared": [["borg@3", 9, 0], ["borg@3", 10, 0]]}')
     with pytest.raises(LockTimeout) as caught:
@@ -719,6 +746,8 @@ def test_a_timeout_names_readers_nobody_can_judge_and_says_how_to_break_the_lock
     assert "borg break-lock" in told
     (wired,) = caught.value.wire_args
     assert told == f"Failed to create/acquire the lock {wired} (timeout)."
+    manager(World(), 5, HERE).lock_for(str(repo)).break_lock()
+    assert list(repo.iterdir()) == []
 
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM])
@@ -745,10 +774,13 @@ def failing_with(error: int) -> Callable[..., NoReturn]:
     return fail
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("error", [errno.ENOLCK, errno.EOPNOTSUPP])
 def test_on_a_disk_without_locks_borgs_rules_hold(place: Place, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
-    holder = place.join(place.lease(7))
+    lease = place.lease(7)
+    holder = place.join(lease)
     judge = LeaseJudge(place.lease(99), BorgRules(place.identity(99), FakeProcesses(7)))
-    monkeypatch.setattr(fcntl, "flock", failing_with(error))
-    assert judge.judge(holder) is Verdict.DEAD
+    with monkeypatch.context() as failing:
+        failing.setattr(fcntl, "flock", failing_with(error))
+        assert judge.judge(holder) is Verdict.DEAD
+    lease.leave("lock")
+    assert place.names() == []

@@ -94,17 +94,20 @@ def test_a_writer_keeps_all_others_out(locks: LockManager, path: str, mode: Lock
     assert_free(locks, path)
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("wait", [0.3, 1, 20])
 @pytest.mark.parametrize(("held", "wanted"), [(EXCLUSIVE, SHARED), (EXCLUSIVE, EXCLUSIVE), (SHARED, EXCLUSIVE)])
 def test_waiting_ends_after_the_given_time(
     locks: LockManager, path: str, world: World, held: LockMode, wanted: LockMode, wait: float
 ) -> None:
-    locks.lock_for(path).acquire(held, 0)
+    holder = locks.lock_for(path)
+    holder.acquire(held, 0)
     with pytest.raises(LockTimeout):
         locks.lock_for(path).acquire(wanted, wait)
     assert world.now - 1000 == pytest.approx(wait, abs=0.01)
     assert max(world.slept) <= 0.2
+    assert holder.mode is held
+    holder.release()
+    assert_free(locks, path)
 
 
 @pytest.mark.parametrize("wait", [100, None])

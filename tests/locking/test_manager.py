@@ -63,6 +63,18 @@ def put_roster(repo: Path, content: bytes | dict[str, list[list[object]]]) -> No
     (repo / "lock.roster").write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
 
 
+def assert_free(disk: Disk, repo: Path) -> None:
+    with disk.manager(80).exclusive(str(repo), wait=0) as lock:
+        assert lock.holds_exclusive()
+    assert lock_files(repo) == []
+
+
+def assert_free_once_broken(disk: Disk, repo: Path) -> None:
+    lock_of(disk, repo, 81).break_lock()
+    assert lock_files(repo) == []
+    assert_free(disk, repo)
+
+
 # --- the files ------------------------------------------------------------------------------------------------------
 
 
@@ -130,7 +142,6 @@ def test_the_process_id_is_taken_anew_for_every_acquisition(disk: Disk, repo: Pa
         lock.release()
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("held", [SHARED, EXCLUSIVE])
 def test_waiting_writes_nothing_after_the_first_look(disk: Disk, repo: Path, held: LockMode) -> None:
     if held is EXCLUSIVE:
@@ -150,6 +161,7 @@ def test_waiting_writes_nothing_after_the_first_look(disk: Disk, repo: Path, hel
     assert len(changes) >= 50
     assert len(set(changes)) == 1
     assert lock_files(repo) == before
+    assert_free_once_broken(disk, repo)
 
 
 # --- others' leftovers ----------------------------------------------------------------------------------------------
@@ -179,7 +191,6 @@ def test_the_lock_of_the_dead_is_removed_even_if_there_is_no_time_to_wait(
     assert lock_files(repo) == []
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize(
     "name", ["here@1.5-0", "there@2.66-0", "here.66-0", "here@1.66-1", "here@1.0-0", "here@1x.66-0"]
 )
@@ -191,6 +202,7 @@ def test_the_lock_of_anybody_not_known_dead_is_respected(disk: Disk, repo: Path,
     assert caught.value.path == f"{repo}/lock.exclusive"
     assert os.listdir(repo / "lock.exclusive") == [name]
     assert disk.reporter.events == []
+    assert_free_once_broken(disk, repo)
 
 
 def test_a_dead_owner_that_another_process_removes_first_is_not_told_by_us(
@@ -218,7 +230,6 @@ def test_a_dead_owner_that_another_process_removes_first_is_not_told_by_us(
     assert lock_files(repo) == []
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("error", [errno.EPERM, errno.EROFS, errno.ENOENT])
 def test_a_dead_owner_that_cannot_be_removed_keeps_the_lock(disk: Disk, repo: Path, error: int) -> None:
     disk.processes.dead = {66}
@@ -229,18 +240,19 @@ def test_a_dead_owner_that_cannot_be_removed_keeps_the_lock(disk: Disk, repo: Pa
             lock_of(disk, repo, 5).acquire(EXCLUSIVE, 1)
     assert disk.reporter.events == []
     assert lock_files(repo) == ["lock.exclusive"]
+    assert_free(disk, repo)
 
 
-@pytest.mark.leaves_locks
 def test_one_living_owner_beside_a_dead_one_keeps_the_lock(disk: Disk, repo: Path) -> None:
     disk.processes.dead = {66}
     put_lock(repo, "here@1.66-0", "here@1.5-0")
     with pytest.raises(LockTimeout):
         lock_of(disk, repo, 7).acquire(EXCLUSIVE, 1)
     assert "here@1.5-0" in os.listdir(repo / "lock.exclusive")
+    disk.processes.dead.add(5)
+    assert_free(disk, repo)
 
 
-@pytest.mark.leaves_locks
 def test_a_malformed_name_is_respected_and_told_once_per_wait(disk: Disk, repo: Path) -> None:
     put_lock(repo, "garbage")
     lock = lock_of(disk, repo, 7)
@@ -250,6 +262,7 @@ def test_a_malformed_name_is_respected_and_told_once_per_wait(disk: Disk, repo: 
     assert os.listdir(repo / "lock.exclusive") == ["garbage"]
     awaited = LockAwaited(f"{repo}/lock", "exclusive", holders="")
     assert disk.reporter.events == [MalformedLock("garbage", f"{repo}/lock.exclusive"), awaited] * 2
+    assert_free_once_broken(disk, repo)
 
 
 def test_a_predecessors_lock_with_our_own_process_id_counts_as_ours(disk: Disk, repo: Path) -> None:
@@ -261,7 +274,6 @@ def test_a_predecessors_lock_with_our_own_process_id_counts_as_ours(disk: Disk, 
     assert lock_files(repo) == []
 
 
-@pytest.mark.leaves_locks
 def test_dead_readers_are_dropped_and_told_once_per_wait(disk: Disk, repo: Path) -> None:
     disk.processes.dead = {66, 67}
     put_roster(repo, {"shared": [["here@1", 66, 0], ["there@2", 66, 0]], "exclusive": [["here@1", 67, 0]]})
@@ -283,6 +295,7 @@ def test_dead_readers_are_dropped_and_told_once_per_wait(disk: Disk, repo: Path)
     with disk.manager(5).shared(str(repo), wait=0):
         assert roster(repo) == {"shared": [["here@1", 5, 0], ["there@2", 66, 0]]}
     assert roster(repo) == {"shared": [["there@2", 66, 0]]}
+    assert_free_once_broken(disk, repo)
 
 
 def test_a_long_wait_is_told_when_it_is_long_and_when_it_ends(disk: Disk, repo: Path) -> None:
@@ -313,19 +326,20 @@ def test_a_roster_of_dead_readers_alone_stops_no_writer(disk: Disk, repo: Path) 
     assert lock_files(repo) == []
 
 
-@pytest.mark.leaves_locks
 def test_an_exclusive_entry_without_the_directory_stops_nobody(disk: Disk, repo: Path) -> None:
     put_roster(repo, {"exclusive": [["there@2", 66, 0]]})
     with disk.manager(5).exclusive(str(repo), wait=0):
         pass
     assert roster(repo) == {"exclusive": [["there@2", 66, 0]]}
+    assert_free_once_broken(disk, repo)
 
 
-@pytest.mark.leaves_locks
 def test_a_reader_with_our_process_id_is_not_taken_for_us(disk: Disk, repo: Path) -> None:
     put_roster(repo, {"shared": [["here@1", 5, 0]]})
     with pytest.raises(LockTimeout):
         lock_of(disk, repo, 5).acquire(EXCLUSIVE, 0)
+    disk.processes.dead = {5}
+    assert_free(disk, repo)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +355,6 @@ def test_a_roster_that_names_nobody_stops_nobody(disk: Disk, repo: Path, damage:
     assert lock_files(repo) == []
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize(
     "damaged", [b'{"shared": [["there@2", 66, 0], 7]}', b'{"shared": [["there@2", 66, 0], ["x', b'[["there@2", 66, 0]]']
 )
@@ -352,13 +365,13 @@ def test_a_reader_in_a_damaged_roster_is_respected_and_kept(disk: Disk, repo: Pa
     assert caught.value.path == f"{repo}/lock"
     with disk.manager(5).shared(str(repo), wait=0):
         assert roster(repo) == {"shared": [["here@1", 5, 0], ["there@2", 66, 0]]}
+    assert_free_once_broken(disk, repo)
 
 
 DAMAGES = [b"", b" ", b"garbage", b'{"shared": [["there@', b'{"shared": [["there@2"]]}', b'{"shared": {"there@2": 9}}',
            b"[]", b"null", b"\0" * 50, b'{"shared": [["there@2", "9", 0]]}', b'{"shqred": []}']  # fmt: skip
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_reader_that_a_damaged_roster_names_no_more_is_respected_by_its_lease(
     disk: Disk, repo: Path, damage: bytes
@@ -377,6 +390,8 @@ def test_a_reader_that_a_damaged_roster_names_no_more_is_respected_by_its_lease(
     with disk.manager(5).exclusive(str(repo), wait=0):
         pass
     assert not (repo / "lock.roster").exists()
+    waiting._lease.leave(waiting)
+    assert lock_files(repo) == []
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -438,7 +453,6 @@ def test_who_reads_cannot_be_told_where_leases_cannot_be_looked_at(
     assert lock_files(repo) == []
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
 def test_an_emptied_lock_directory_is_its_owners_as_long_as_that_lives(disk: Disk, repo: Path, mode: LockMode) -> None:
     manager = disk.manager(9)
@@ -457,9 +471,10 @@ def test_an_emptied_lock_directory_is_its_owners_as_long_as_that_lives(disk: Dis
     with disk.manager(5).exclusive(str(repo), wait=0):
         pass
     assert not (repo / "lock.exclusive").exists()
+    disk.processes.dead = {9}  # its entry in the roster stays until then
+    assert_free(disk, repo)
 
 
-@pytest.mark.leaves_locks
 def test_an_emptied_lock_directory_is_nobodys_once_its_owner_is_dead(disk: Disk, repo: Path) -> None:
     writer, waiting = lock_of(disk, repo, 9), lock_of(disk, repo, 8)
     writer.acquire(EXCLUSIVE, 0)
@@ -470,9 +485,10 @@ def test_an_emptied_lock_directory_is_nobodys_once_its_owner_is_dead(disk: Disk,
     writer._lease._file = None
     with disk.manager(5).exclusive(str(repo), wait=0):
         pass
+    waiting._lease.leave(waiting)
+    assert lock_files(repo) == []
 
 
-@pytest.mark.leaves_locks
 def test_an_emptied_lock_directory_whose_owner_cannot_be_looked_at_is_respected(
     disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -483,6 +499,10 @@ def test_an_emptied_lock_directory_whose_owner_cannot_be_looked_at_is_respected(
         failing(patched, "open", errno.EMFILE, "lock.lease.here@1.9-0")
         with pytest.raises(LockTimeout):
             lock_of(disk, repo, 5).acquire(EXCLUSIVE, 1)
+    with pytest.raises(NotMyLock):
+        writer.release()
+    disk.processes.dead = {9}
+    assert_free(disk, repo)
 
 
 def test_breaking_removes_everything_whatever_it_is(disk: Disk, repo: Path) -> None:
@@ -492,7 +512,6 @@ def test_breaking_removes_everything_whatever_it_is(disk: Disk, repo: Path) -> N
     assert lock_files(repo) == []
 
 
-@pytest.mark.leaves_locks
 def test_a_lock_that_is_taken_while_it_is_broken_is_left_to_the_new_owner(
     disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -506,9 +525,10 @@ def test_a_lock_that_is_taken_while_it_is_broken_is_left_to_the_new_owner(
     monkeypatch.setattr(os, "rmdir", late)
     lock_of(disk, repo, 5).break_lock()
     assert os.listdir(repo / "lock.exclusive") == ["there@2.8-0"]
+    monkeypatch.undo()
+    assert_free_once_broken(disk, repo)
 
 
-@pytest.mark.leaves_locks
 def test_a_lock_that_cannot_be_removed_is_not_broken(disk: Disk, repo: Path) -> None:
     put_lock(repo, "there@2.7-0")
     for function, part in (("unlink", "there@2.7-0"), ("rmdir", "lock.exclusive")):
@@ -517,6 +537,7 @@ def test_a_lock_that_cannot_be_removed_is_not_broken(disk: Disk, repo: Path) -> 
             with pytest.raises(LockFailed, match="Read-only") as caught:
                 lock_of(disk, repo, 5).break_lock()
             assert caught.value.path == f"{repo}/lock"
+    assert_free_once_broken(disk, repo)
 
 
 # --- a lock that is taken away --------------------------------------------------------------------------------------
@@ -563,7 +584,6 @@ def test_a_writer_that_lost_its_lock_leaves_the_roster_of_its_successors_alone(d
         assert roster(repo) == {"shared": [["here@1", 7, 0]]}
 
 
-@pytest.mark.leaves_locks
 def test_a_writer_that_lost_its_directory_does_not_touch_the_roster(disk: Disk, repo: Path) -> None:
     lock = lock_of(disk, repo, 5)
     lock.acquire(EXCLUSIVE, 0)
@@ -572,9 +592,9 @@ def test_a_writer_that_lost_its_directory_does_not_touch_the_roster(disk: Disk, 
     with pytest.raises(NotMyLock):
         lock.release()
     assert (repo / "lock.roster").read_bytes() == before
+    assert_free_once_broken(disk, repo)
 
 
-@pytest.mark.leaves_locks
 def test_a_later_reader_with_our_process_id_is_not_taken_for_us_either(disk: Disk, repo: Path) -> None:
     manager = disk.manager(5)
     with manager.shared(str(repo), wait=0):
@@ -582,6 +602,8 @@ def test_a_later_reader_with_our_process_id_is_not_taken_for_us_either(disk: Dis
     put_roster(repo, {"shared": [["here@1", 5, 0]]})
     with pytest.raises(LockTimeout):
         manager.lock_for(str(repo)).acquire(EXCLUSIVE, 0)
+    disk.processes.dead = {5}
+    assert_free(disk, repo)
 
 
 def test_a_second_reader_of_a_process_writes_no_roster(disk: Disk, repo: Path) -> None:
@@ -681,15 +703,15 @@ def test_a_repository_that_is_gone_cannot_be_locked(
     assert lock.mode is NONE
 
 
-@pytest.mark.leaves_locks
 def test_something_else_in_the_place_of_the_lock_directory_is_named(disk: Disk, repo: Path) -> None:
     (repo / "lock.exclusive").touch()
     with pytest.raises(LockFailed, match="Not a directory"):
         lock_of(disk, repo, 5).acquire(EXCLUSIVE, None)
     assert lock_files(repo) == ["lock.exclusive"]
+    (repo / "lock.exclusive").unlink()
+    assert_free(disk, repo)
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
 def test_a_roster_that_cannot_be_read_fails_and_frees_the_directory(disk: Disk, repo: Path, mode: LockMode) -> None:
     (repo / "lock.roster").mkdir()
@@ -701,6 +723,8 @@ def test_a_roster_that_cannot_be_read_fails_and_frees_the_directory(disk: Disk, 
     with pytest.raises(LockFailed):
         lock.break_lock()
     assert lock_files(repo) == ["lock.roster"]
+    (repo / "lock.roster").rmdir()
+    assert_free(disk, repo)
 
 
 @pytest.mark.parametrize("host", ["../up", "a/b", "nul\0", "x" * 300])
@@ -746,7 +770,6 @@ def test_a_lock_that_cannot_be_written_fails_and_leaves_nothing(
     assert lock_files(repo) == []
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("room", [0, 10])
 @pytest.mark.parametrize("step", ["reader", "writer", "upgrade"])
 def test_a_full_disk_while_writing_the_roster_keeps_every_readers_place(
@@ -784,6 +807,8 @@ def test_a_full_disk_while_writing_the_roster_keeps_every_readers_place(
     assert (repo / "lock.roster").read_bytes() == before
     lock.release()
     assert lock_files(repo) == ([] if step == "upgrade" else ["lock.roster"])
+    monkeypatch.undo()
+    assert_free_once_broken(disk, repo)
 
 
 def test_a_reader_without_room_in_the_roster_is_alone(disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -800,7 +825,6 @@ def test_a_reader_without_room_in_the_roster_is_alone(disk: Disk, repo: Path, mo
     assert lock_files(repo) == []
 
 
-@pytest.mark.leaves_locks
 def test_the_roster_is_readable_at_every_moment_while_it_is_rewritten(
     disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -825,9 +849,9 @@ def test_the_roster_is_readable_at_every_moment_while_it_is_rewritten(
     assert len(seen) > 8
     assert all(["there@2", 66, 0] in shared for shared in seen if isinstance(shared, list))
     assert roster(repo) == {"shared": [["there@2", 66, 0]]}
+    assert_free_once_broken(disk, repo)
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])
 def test_a_release_that_cannot_write_the_roster_says_so_and_frees_the_directory(
     disk: Disk, repo: Path, mode: LockMode
@@ -844,6 +868,8 @@ def test_a_release_that_cannot_write_the_roster_says_so_and_frees_the_directory(
     with disk.manager(6, "elsewhere@3").exclusive(str(repo), wait=0):
         pass  # the lease has proved that the entry left in the roster is nobody's
     assert borgs_files(repo) == ["lock.roster"]
+    assert roster(repo) == {"exclusive": [["there@2", 66, 0]]}
+    assert_free_once_broken(disk, repo)
 
 
 def test_a_release_that_cannot_remove_the_lock_says_so_and_the_process_can_take_it_again(
@@ -869,7 +895,6 @@ def test_a_release_that_cannot_remove_the_lock_says_so_and_the_process_can_take_
     assert lock_files(repo) == []
 
 
-@pytest.mark.leaves_locks
 def test_a_lock_directory_nobody_may_look_into_is_somebody_elses(
     disk: Disk, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -883,6 +908,8 @@ def test_a_lock_directory_nobody_may_look_into_is_somebody_elses(
     with pytest.raises(LockTimeout):
         lock_of(disk, repo, 5).acquire(EXCLUSIVE, 1)
     assert lock_files(repo) == ["lock.exclusive"]
+    monkeypatch.undo()
+    assert_free(disk, repo)
 
 
 # --- interruptions --------------------------------------------------------------------------------------------------
@@ -1013,7 +1040,6 @@ def outside(tmp_path: Path) -> Path:
     return directory
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("name", ["lock.exclusive", "lock.exclusive.here@1.66-0.abcdefgh.tmp"])
 def test_no_symbolic_link_leads_out_of_the_repository(disk: Disk, repo: Path, outside: Path, name: str) -> None:
     disk.processes.dead = {66}
@@ -1025,9 +1051,10 @@ def test_no_symbolic_link_leads_out_of_the_repository(disk: Disk, repo: Path, ou
     with suppress(LockFailed):
         lock.break_lock()
     assert sorted(os.listdir(outside)) == ["here@1.66-0", "precious"]
+    (repo / name).unlink()
+    assert_free(disk, repo)
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("name", ["lock.roster", "lock.waiting.here@1.5-0", "lock.lease.here@1.5-0"])
 @pytest.mark.parametrize("there", [True, False])
 def test_nothing_is_written_through_a_symbolic_link(
@@ -1042,9 +1069,11 @@ def test_nothing_is_written_through_a_symbolic_link(
         lock_of(disk, repo, 5).acquire(EXCLUSIVE, 1)
     assert sorted(os.listdir(outside)) == ["here@1.66-0", "precious"]
     assert (outside / "precious").read_bytes() == b""
+    reader.release()
+    (repo / name).unlink(missing_ok=True)
+    assert_free(disk, repo)
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("name", ["lock.roster", "lock.waiting.here@1.5-0", "lock.lease.here@1.5-0"])
 def test_nobody_waits_for_a_pipe(disk: Disk, repo: Path, name: str) -> None:
     os.mkfifo(repo / name)
@@ -1053,6 +1082,9 @@ def test_nobody_waits_for_a_pipe(disk: Disk, repo: Path, name: str) -> None:
         reader.acquire(SHARED, 0)
     with suppress(LockError):
         lock_of(disk, repo, 5).acquire(EXCLUSIVE, 1)
+    reader.release()
+    (repo / name).unlink(missing_ok=True)
+    assert_free(disk, repo)
 
 
 @pytest.mark.parametrize("mode", [SHARED, EXCLUSIVE])

@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -56,25 +58,31 @@ def die(holder: FileLock) -> None:
     holder._lease._file = None
 
 
-def waiting_writer(disk: Disk, path: Path) -> None:
-    (path / f"lock.waiting.here@1.{WRITER}-0").touch()
-    # It is alive, as its lease says.
-    lock(disk, path, WRITER)._lease.join("its lock", disk.reporter)
+@contextmanager
+def waiting_writer(disk: Disk, path: Path) -> Iterator[None]:
+    """A context in which a writer waits and is alive, as far as others see; at the end nothing is left of anybody."""
+    mark = path / f"lock.waiting.here@1.{WRITER}-0"
+    mark.touch()
+    lease = lock(disk, path, WRITER)._lease
+    lease.join("its lock", disk.reporter)
+    yield
+    mark.unlink()
+    lease.leave("its lock")
+    assert os.listdir(path) == []
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("wait", [0, 1, 30])
 def test_in_its_first_minute_no_reader_gets_in_before_a_waiting_writer(disk: Disk, tmp_path: Path, wait: float) -> None:
-    waiting_writer(disk, tmp_path)
-    begun = disk.world.now
-    with pytest.raises(LockTimeout):
-        lock(disk, tmp_path, READER).acquire(LockMode.SHARED, wait)
-    assert disk.world.now - begun == pytest.approx(wait, abs=0.06)
-    assert not [name for name in os.listdir(tmp_path) if str(READER) in name]
-    reader = lock(disk, tmp_path, READER)
-    reader.acquire(LockMode.SHARED, 100)
-    assert disk.world.now - begun == pytest.approx(60, abs=0.1)
-    reader.release()
+    with waiting_writer(disk, tmp_path):
+        begun = disk.world.now
+        with pytest.raises(LockTimeout):
+            lock(disk, tmp_path, READER).acquire(LockMode.SHARED, wait)
+        assert disk.world.now - begun == pytest.approx(wait, abs=0.06)
+        assert not [name for name in os.listdir(tmp_path) if str(READER) in name]
+        reader = lock(disk, tmp_path, READER)
+        reader.acquire(LockMode.SHARED, 100)
+        assert disk.world.now - begun == pytest.approx(60, abs=0.1)
+        reader.release()
 
 
 def test_a_reader_with_the_name_of_a_dead_one_is_not_taken_for_it_while_it_lets_a_writer_pass(
@@ -117,29 +125,26 @@ def test_who_cannot_bury_its_predecessor_leaves_the_proof_of_its_death(disk: Dis
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.leaves_locks
 def test_a_writer_whose_clock_is_ahead_has_no_first_right(disk: Disk, tmp_path: Path) -> None:
     disk.world.now += 1000
-    waiting_writer(disk, tmp_path)
-    disk.world.now -= 1000
-    reader = lock(disk, tmp_path, READER)
-    reader.acquire(LockMode.SHARED, 0)
-    reader.release()
-
-
-@pytest.mark.leaves_locks
-def test_later_a_reader_holds_back_for_half_its_time_and_not_for_ever(disk: Disk, tmp_path: Path) -> None:
-    waiting_writer(disk, tmp_path)
-    disk.world.now += 60
-    for wait, courtesy in ((0, 0.0), (1, 0.5), (8, 4.0), (100, 10.0), (None, 10.0)):
-        begun = disk.world.now
+    with waiting_writer(disk, tmp_path):
+        disk.world.now -= 1000
         reader = lock(disk, tmp_path, READER)
-        reader.acquire(LockMode.SHARED, wait)
-        assert disk.world.now - begun == pytest.approx(courtesy, abs=0.06)
+        reader.acquire(LockMode.SHARED, 0)
         reader.release()
 
 
-@pytest.mark.leaves_locks
+def test_later_a_reader_holds_back_for_half_its_time_and_not_for_ever(disk: Disk, tmp_path: Path) -> None:
+    with waiting_writer(disk, tmp_path):
+        disk.world.now += 60
+        for wait, courtesy in ((0, 0.0), (1, 0.5), (8, 4.0), (100, 10.0), (None, 10.0)):
+            begun = disk.world.now
+            reader = lock(disk, tmp_path, READER)
+            reader.acquire(LockMode.SHARED, wait)
+            assert disk.world.now - begun == pytest.approx(courtesy, abs=0.06)
+            reader.release()
+
+
 @pytest.mark.parametrize("name", ["there@2.5-0", "here@1.66-0", "nonsense", ""])
 def test_nobody_holds_back_for_strangers_the_dead_and_nonsense(disk: Disk, tmp_path: Path, name: str) -> None:
     disk.processes.dead.add(66)
@@ -150,6 +155,8 @@ def test_nobody_holds_back_for_strangers_the_dead_and_nonsense(disk: Disk, tmp_p
     assert disk.world.now == begun
     reader.release()
     assert (waiting(tmp_path) == []) is (name == "here@1.66-0")
+    reader.break_lock()
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_writer_that_gives_up_is_waiting_no_longer(disk: Disk, tmp_path: Path) -> None:
@@ -248,16 +255,15 @@ def test_what_is_no_mark_names_nobody(name: str) -> None:
     assert holder_of_mark(name) is None
 
 
-@pytest.mark.leaves_locks
 def test_a_mark_without_room_for_its_time_counts_from_the_lease(
     disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiting_writer(disk, tmp_path)
-    with pytest.raises(LockTimeout):
-        lock(disk, tmp_path, READER).acquire(LockMode.SHARED, 0)
-    disk.world.now += 61
-    with disk.manager(READER).shared(str(tmp_path), wait=0):
-        pass
+    with waiting_writer(disk, tmp_path):
+        with pytest.raises(LockTimeout):
+            lock(disk, tmp_path, READER).acquire(LockMode.SHARED, 0)
+        disk.world.now += 61
+        with disk.manager(READER).shared(str(tmp_path), wait=0):
+            pass
 
 
 def test_the_mark_of_a_dead_predecessor_of_that_name_does_not_count_as_ours(disk: Disk, tmp_path: Path) -> None:

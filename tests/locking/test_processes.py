@@ -73,7 +73,6 @@ def test_a_killed_reader_stops_no_writer(tmp_path: Path) -> None:
     assert lock_files(tmp_path) == []
 
 
-@pytest.mark.leaves_locks
 def test_the_dead_of_another_host_who_left_no_lease_are_not_judged(tmp_path: Path) -> None:
     with holding(ours_holding(tmp_path, "EXCLUSIVE", "elsewhere@2")) as writer:
         kill_for_good(writer)
@@ -81,6 +80,10 @@ def test_the_dead_of_another_host_who_left_no_lease_are_not_judged(tmp_path: Pat
         with pytest.raises(LockTimeout), real_manager(HOST).exclusive(str(tmp_path), wait=0.3):
             pytest.fail("entered")
         assert os.listdir(tmp_path / "lock.exclusive") == [f"elsewhere@2.{writer.pid}-0"]
+        real_manager(HOST).lock_for(str(tmp_path)).break_lock()
+        with real_manager(HOST).exclusive(str(tmp_path), wait=0):
+            pass
+    assert lock_files(tmp_path) == []
 
 
 _TERMINATED = """
@@ -118,7 +121,6 @@ except LockFailed as error:
 """
 
 
-@pytest.mark.leaves_locks
 @pytest.mark.parametrize("mode", ["SHARED", "EXCLUSIVE"])
 def test_a_roster_the_kernel_does_not_let_grow_stays_as_it_was(tmp_path: Path, mode: str) -> None:
     content = b'{"exclusive": [["there@2", 5, 0], ["there@2", 6, 0]]}'
@@ -128,6 +130,8 @@ def test_a_roster_the_kernel_does_not_let_grow_stays_as_it_was(tmp_path: Path, m
     assert output.startswith(b"lock [Errno 27] File too large")
     assert (tmp_path / "lock.roster").read_bytes() == content
     assert lock_files(tmp_path) == ["lock.roster"]
+    real_manager(HOST).lock_for(str(tmp_path)).break_lock()
+    assert lock_files(tmp_path) == []
 
 
 _READ_ONLY = """
