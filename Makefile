@@ -7,7 +7,7 @@ STAGE := .cache/stage
 SOURCES := $(shell find borg_serve_lib cli -name '*.py') pyproject.toml README.md
 export BORG_CLIENTS_CACHE := $(CURDIR)/.cache/clients
 
-.PHONY: demo test lint docs dist bench bench-scale clean
+.PHONY: demo test lint docs dist bench bench-profile bench-scale clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -44,6 +44,9 @@ bench: $(VENV)/installed
 	$(PYTHON) scripts/borg_clients.py 1.4.5
 	mkdir -p $(STAGE) && $(BENCH) benchmarks.compare $(SERVERS) --disk $(STAGE) --save docs/performance.md
 	$(BENCH) benchmarks.clients --client "$(BORG_CLIENTS_CACHE)/1.4.5/bin/borg" $(SERVERS) --save docs/performance.md
+
+bench-profile: $(VENV)/installed
+	$(BENCH) benchmarks.profiles --python $(VENV)/bin/python --save docs/performance.md
 
 # A quarter of an hour, and 10 GB of memory.
 bench-scale: $(VENV)/installed
