@@ -32,7 +32,7 @@ def test_changes_give_what_a_dict_gives(
     assert {object_id: (segment, offset) for object_id, segment, offset in table.items()} == untouched | placed
 
 
-def test_many_changes_take_no_more_than_eighty_bytes_each() -> None:
+def test_many_changes_take_no_more_than_sixty_bytes_each() -> None:
     import tracemalloc
 
     count = 200_000
@@ -44,4 +44,4 @@ def test_many_changes_take_no_more_than_eighty_bytes_each() -> None:
         settled = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert settled < 80 * count
+    assert settled < 60 * count
