@@ -188,8 +188,8 @@ class CacheFiles:
         # Copied inside the system, and the copy changed.
         patch = self._storage.create_copy(index.source_name, f"{name}.tmp")
         try:
-            table = IndexTable.load(patch.view, writable=True, empty=index.table.empty)
-            index.apply_to(table)
+            table = IndexTable.load(patch.view, writable=True, empty=index.table.empty, source=patch)
+            index.apply_to(table, patch.let_go)
             if not table.relocated:
                 digests = integrity.index_digests(name, patch)
                 table.release()

@@ -39,6 +39,9 @@ class IdRows:
     def __len__(self) -> int:
         return len(self._ids) // ID_SIZE
 
+    def __getitem__(self, row: int) -> bytes:
+        return bytes(self._ids[row * ID_SIZE : (row + 1) * ID_SIZE])
+
     def find(self, object_id: bytes) -> int:
         """Return the row of an id, NOWHERE if it has none."""
         if len(object_id) != ID_SIZE:

@@ -16,30 +16,30 @@ if TYPE_CHECKING:
 
     Batch: TypeAlias = list[tuple[bytes, Sequence[int]]]
 
-MOST_LOOSE: Final = 1 << 14
-"""Superseded PUTs kept as Python objects, at 150 to 280 bytes each; beyond that all of them are in a ShadowTable."""
+MOST_LOOSE: Final = 1 << 16
+"""Objects kept in a dict, which is quicker, at 150 bytes each; beyond that all of them are in a table."""
 
-_BATCH: Final = 4096
+_MOST_IN_TUPLE: Final = 8
+_MOST_SHARED: Final = 1 << 14
+_BATCH: Final = 1024
 
 
 class ShadowIndex:
     """Object id -> segments with superseded PUTs of it, each as often as it has such PUTs.
 
-    What is known of an object may be that no segment has any. Most objects are superseded once, and in few different
-    segments: as long as they are loose they share a tuple for each segment. A list belongs to one object.
+    What is known of an object may be that no segment has any. Most objects are superseded a few times, and in few
+    different segments: they share tuples. A list belongs to one object.
     """
 
     def __init__(self, entries: dict[bytes, Sequence[int]] | None = None, *, most_loose: int = MOST_LOOSE) -> None:
         """`entries`: is changed from now on; None for none."""
+        self._entries: dict[bytes, Sequence[int]] | ShadowTable = {} if entries is None else entries
         self._most_loose = most_loose
-        self._loose: dict[bytes, Sequence[int]] = {} if entries is None else entries
-        self._puts = sum(map(len, self._loose.values()))  # how many were put into _loose
-        self._single: dict[int, tuple[int]] = {}
-        self._table: ShadowTable | None = None
+        self._shared: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def __len__(self) -> int:
         """Return of how many objects something is known."""
-        return len(self._loose if self._table is None else self._table)
+        return len(self._entries)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ShadowIndex):
@@ -54,90 +54,85 @@ class ShadowIndex:
 
     def get(self, object_id: bytes) -> Sequence[int] | None:
         """Return the segments, None if nothing is known of the object."""
-        return self._loose.get(object_id) if self._table is None else self._table.get(object_id)
+        return self._entries.get(object_id)
 
     def items(self) -> Iterator[tuple[bytes, Sequence[int]]]:
         """Yield each object of which something is known, with its segments; good until the next change."""
-        return chain.from_iterable(self.batches())
+        return iter(self._entries.items())
 
     def batches(self) -> Iterator[Batch]:
         """As `items`, many at a time."""
-        if self._table is not None:
-            return self._table.batches()
-        loose = iter(self._loose.items())
-        return iter(lambda: list(islice(loose, _BATCH)), [])
+        items = self.items()
+        return iter(lambda: list(islice(items, _BATCH)), [])
 
-    def extend(self, ids: Sequence[bytes], lists: Sequence[Sequence[int]]) -> None:
+    def extend(self, ids: Sequence[bytes], lists: Sequence[tuple[int, ...]]) -> None:
         """Take in the segments of objects of which nothing is known."""
-        self._puts += sum(map(len, lists))
-        if self._table is None:
-            self._loose.update(zip(ids, lists, strict=True))
-            self._settle_if_many()
+        self._limit_shared()
+        shared = map(self._shared.setdefault, lists, lists)
+        if isinstance(self._entries, dict):
+            self._entries.update(zip(ids, shared, strict=True))
+            self._settle_if_many(self._entries)
         else:
-            self._table.extend(ids, lists)
+            self._entries.extend(ids, shared)
 
     def add(self, object_id: bytes, segment: int) -> None:
         """One more PUT of the object, in `segment`, is superseded."""
-        if self._table is not None:
-            self._table.add(object_id, segment)
-            return
-        segments = self._loose.get(object_id)
+        entries = self._entries
+        segments = entries.get(object_id)
         if not segments:
-            self._loose[object_id] = self._single.setdefault(segment, (segment,))
+            entries[object_id] = self._share((segment,))
+            if isinstance(entries, dict):
+                self._settle_if_many(entries)
+        elif isinstance(segments, list):
+            segments.append(self._share((segment,))[0])  # one number for all, and not 28 bytes for each
         else:
-            self._own(object_id, segments).append(segment)
-        self._puts += 1
-        if self._puts > self._most_loose:
-            self._settle()
+            longer = (*segments, segment)
+            entries[object_id] = self._share(longer) if len(longer) <= _MOST_IN_TUPLE else list(longer)
 
     def discard(self, object_id: bytes, segment: int) -> None:
         """One superseded PUT of the object in `segment` is gone; nothing happens if none is known of."""
-        if self._table is not None:
-            self._table.discard(object_id, segment)
+        segments = self._entries.get(object_id) or ()
+        if segment not in segments:
             return
-        segments = self._loose.get(object_id, ())
-        if segment in segments:
-            self._own(object_id, segments).remove(segment)
+        if isinstance(segments, list):
+            segments.remove(segment)
+        else:
+            rest = list(segments)
+            rest.remove(segment)
+            self._entries[object_id] = self._share(tuple(rest))
 
     def forget(self, object_id: bytes) -> None:
         """Nothing is to be known of an object any more, of which something was."""
-        if self._table is not None:
-            self._table.forget(object_id)
-        else:
-            del self._loose[object_id]
+        del self._entries[object_id]
 
     def forget_segments(self, is_forgotten: Callable[[int], bool]) -> None:
         """No PUT in the segments that `is_forgotten` names is known of any more."""
-        if self._table is not None:
-            self._table.forget_segments(is_forgotten)
+        if not any(map(is_forgotten, set(chain.from_iterable(self._entries.values())))):
             return
-        for object_id, segments in self._loose.items():
+        for object_id, segments in self.items():
             if any(map(is_forgotten, segments)):
-                self._loose[object_id] = [segment for segment in segments if not is_forgotten(segment)]
+                self._entries[object_id] = self._share(tuple(each for each in segments if not is_forgotten(each)))
 
     def forget_unshadowed(self) -> None:
         """Nothing is to be known any more of objects of which no segment has a superseded PUT."""
-        if self._table is not None:
-            self._table.forget_unshadowed()
-            return
-        for object_id in [object_id for object_id, segments in self._loose.items() if not segments]:
-            del self._loose[object_id]
+        if isinstance(self._entries, dict):
+            self._entries = {object_id: segments for object_id, segments in self._entries.items() if segments}
+        else:
+            self._entries.remove_empty()
 
-    def _own(self, object_id: bytes, segments: Sequence[int]) -> list[int]:
-        """Return the segments of an object as a list of its own."""
-        if not isinstance(segments, list):
-            segments = self._loose[object_id] = list(segments)
-        return segments
+    def _share(self, segments: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the tuple that all objects with these segments have."""
+        self._limit_shared()
+        return self._shared.setdefault(segments, segments)
 
-    def _settle_if_many(self) -> None:
-        # An object with no segment takes as much as one with one.
-        if max(self._puts, len(self._loose)) > self._most_loose:
-            self._settle()
+    def _limit_shared(self) -> None:
+        if len(self._shared) > _MOST_SHARED:
+            self._shared.clear()
 
-    def _settle(self) -> None:
-        """Move everything into a table."""
-        from .shadowtable import ShadowTable
+    def _settle_if_many(self, entries: dict[bytes, Sequence[int]]) -> None:
+        """Move everything into a table if it is too much for a dict."""
+        if len(entries) > self._most_loose:
+            from .shadowtable import ShadowTable
 
-        self._table = ShadowTable()
-        self._table.extend(list(self._loose), list(self._loose.values()))
-        self._loose, self._single = {}, {}
+            self._entries = ShadowTable()
+            self._entries.extend(list(entries), entries.values())

@@ -68,9 +68,7 @@ def test_the_hints_of_the_vectors_read_as_listed(name: str) -> None:
     else:
         assert {str(segment): size for segment, size in read.compact.items()} == wanted["compact"]
         assert read.storage_quota_use == wanted.get("storage_quota_use", 0)
-        assert {key.hex(): list(value) for key, value in read.shadow_index.items()} == wanted.get(
-            "shadow_index", {}
-        )
+        assert {key.hex(): list(value) for key, value in read.shadow_index.items()} == wanted.get("shadow_index", {})
 
 
 def test_version_one_lists_segments_without_their_freeable_bytes() -> None:

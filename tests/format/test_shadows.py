@@ -99,7 +99,7 @@ def test_a_shared_tuple_is_left_as_it_is_when_one_of_its_objects_changes() -> No
 def test_many_objects_take_little_memory_each(puts: int, most: int) -> None:
     import tracemalloc
 
-    count = 60_000
+    count = 150_000
     tracemalloc.start()
     try:
         shadows = ShadowIndex()
