@@ -52,8 +52,8 @@ class Changes:
         loose[object_id] = location
         if len(loose) > self._most_loose:
             self._settled = _ChangeRows()
-            for object_id, location in loose.items():
-                self._settled.set(object_id, location)
+            for each, place in loose.items():
+                self._settled.set(each, place)
             self._loose = {}
             self._on_many()
 

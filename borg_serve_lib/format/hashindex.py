@@ -153,7 +153,8 @@ class IndexTable:
         """As `get`, but by reading the file behind the view, if there is one: its pages take no memory then."""
         if self._source is None or len(object_id) != ID_SIZE:
             return self.get(object_id)
-        return hashscan.find(self._source, object_id, HEADER_SIZE + self.home(object_id) * BUCKET_SIZE)
+        home = HEADER_SIZE + self.home(object_id) * BUCKET_SIZE
+        return hashscan.find(self._source, self.size, object_id, home)
 
     def get(self, object_id: bytes) -> tuple[int, int] | None:
         """Return (segment, offset) of an object, or None. Changes nothing."""

@@ -31,9 +31,9 @@ _IS_USED: Final = bytes([1] * 255 + [0])
 """A mark -> whether the bucket holds an object."""
 
 
-def find(table: Source, object_id: bytes, home: int) -> tuple[int, int] | None:
-    """Return (segment, offset) of an object whose home is the bucket at `home`, or None."""
-    for start, end in ((home, table.size), (HEADER_SIZE, home)):
+def find(table: Source, size: int, object_id: bytes, home: int) -> tuple[int, int] | None:
+    """Return (segment, offset) of an object whose home is the bucket at `home`, or None. `size`: of the table."""
+    for start, end in ((home, size), (HEADER_SIZE, home)):
         for position in range(start, end, _PROBE):
             for key, segment, offset in BUCKET.iter_unpack(table.read_at(position, min(_PROBE, end - position))):
                 if segment == EMPTY:

@@ -11,7 +11,7 @@ from ..limits import ID_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Final
 
 NOWHERE: Final = -1
@@ -35,6 +35,8 @@ class IdRows:
         # anew in each process, so that nobody can choose ids that collide. Without slots nothing was looked for yet.
         self._slots = array("I")
         self._scans = 0
+        self._asked: bytes | None = None  # the id found last, which is often the next one too, and its row
+        self._answer = NOWHERE
 
     def __len__(self) -> int:
         return len(self._ids) // ID_SIZE
@@ -44,6 +46,12 @@ class IdRows:
 
     def find(self, object_id: bytes) -> int:
         """Return the row of an id, NOWHERE if it has none."""
+        if object_id is not self._asked:
+            self._answer = self._find(object_id)
+            self._asked = object_id
+        return self._answer
+
+    def _find(self, object_id: bytes) -> int:
         if len(object_id) != ID_SIZE:
             return NOWHERE
         if not self._slots:
@@ -77,13 +85,15 @@ class IdRows:
             if _too_full(row, len(self._slots)):
                 self._make_slots()
             else:
-                _enter(self._slots, object_id, row)
+                _enter(self._slots, ((object_id,),), row)
+        self._asked, self._answer = object_id, row
         return row
 
     def extend(self, object_ids: Sequence[bytes]) -> None:
         """Give the next rows to ids of the right size that have none."""
         self._ids += b"".join(object_ids)
         self._slots = array("I")
+        self._asked = None
 
     def _make_slots(self) -> None:
         size = _LEAST_SLOTS
@@ -91,8 +101,7 @@ class IdRows:
             size *= 2
         self._slots = array("I")  # the old ones go before the new ones come
         self._slots = slots = array("I", bytes(4)) * size
-        for row, (object_id,) in enumerate(_ID.iter_unpack(self._ids)):
-            _enter(slots, object_id, row)
+        _enter(slots, _ID.iter_unpack(self._ids), 0)
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the ids in the order of their rows."""
@@ -107,9 +116,11 @@ def _too_full(rows: int, slots: int) -> bool:
     return 3 * rows >= 2 * slots
 
 
-def _enter(slots: array[int], object_id: bytes, row: int) -> None:
+def _enter(slots: array[int], ids: Iterable[tuple[bytes]], row: int) -> None:
+    """Let the slots tell the rows of the ids, of which the first is `row`."""
     mask = len(slots) - 1
-    place = hash(object_id) & mask
-    while slots[place]:
-        place = (place + 1) & mask
-    slots[place] = row + 1
+    for entry, (object_id,) in enumerate(ids, row + 1):
+        place = hash(object_id) & mask
+        while slots[place]:
+            place = (place + 1) & mask
+        slots[place] = entry

@@ -79,7 +79,7 @@ def test_what_is_no_id_is_not_there_and_cannot_be(object_id: bytes) -> None:
 def test_an_id_takes_little_more_than_its_bytes() -> None:
     import tracemalloc
 
-    count = 60_000
+    count = 20_000
     tracemalloc.start()
     try:
         rows = IdRows()

@@ -99,10 +99,10 @@ def test_a_shared_tuple_is_left_as_it_is_when_one_of_its_objects_changes() -> No
 def test_many_objects_take_little_memory_each(puts: int, most: int) -> None:
     import tracemalloc
 
-    count = 150_000
+    count = 20_000
     tracemalloc.start()
     try:
-        shadows = ShadowIndex()
+        shadows = ShadowIndex(most_loose=1000)
         for number in range(count * puts):
             shadows.add((number % count).to_bytes(4, "little") * 8, 300 + number % 2)
         held = tracemalloc.get_traced_memory()[0]
