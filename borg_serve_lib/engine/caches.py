@@ -7,7 +7,7 @@ segments (recovery.py). Source: spec, repository-format.md sections 5 to 7, 12.3
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..buffers import Buffer, InMemory
 from ..errors import BorgServeError, FileIntegrityError, FileMissing, NoSpace, StorageError
@@ -97,8 +97,7 @@ class CacheFiles:
                 digests.verify_hints(name, reader)
             elif reader.size > MAX_UNVERIFIED_HINTS_SIZE:
                 raise FileIntegrityError(f"{name}: too large to be read without a digest")
-            data = reader.read_at(0, reader.size)
-        hints = hints_format.decode(data)
+            hints = hints_format.decode(reader)
         hints.without_later_segments(transaction)
         return hints
 
@@ -159,11 +158,10 @@ class CacheFiles:
     def _write_beside(self, transaction: int, index: ObjectIndex, hints: Hints) -> None:
         storage = self._storage
         index_name, hints_name, integrity_name = (f"{kind}{transaction}" for kind in _KINDS)
-        hints_data = hints_format.encode(hints)
-        self._write_temporary(hints_name, hints_data)
+        hints_digests = integrity.HintsDigests(hints_name)
+        self._write_temporary(hints_name, hints_digests.following(hints_format.encode(hints)))
         index_digests, empty = self._write_index(index_name, index)
-        hints_digests = integrity.hints_digests(hints_name, hints_data)
-        self._write_temporary(integrity_name, integrity.encode(hints_digests, index_digests))
+        self._write_temporary(integrity_name, [integrity.encode(hints_digests.at_the_end(), index_digests)])
         storage.rename(f"{integrity_name}.tmp", integrity_name)
         storage.sync_directory()
         storage.rename(f"{hints_name}.tmp", hints_name)
@@ -172,12 +170,13 @@ class CacheFiles:
         self._own = transaction, empty
         self._remove_others(transaction)
 
-    def _write_temporary(self, name: str, data: bytes | memoryview) -> None:
+    def _write_temporary(self, name: str, pieces: Iterable[Buffer]) -> None:
         storage = self._storage
         storage.remove(f"{name}.tmp")
         writer = storage.create(f"{name}.tmp")
         try:
-            writer.write(data)
+            for piece in pieces:
+                writer.write(piece)
             writer.sync()
         finally:
             writer.close()
@@ -189,8 +188,8 @@ class CacheFiles:
         # Copied inside the system, and the copy changed.
         patch = self._storage.create_copy(index.source_name, f"{name}.tmp")
         try:
-            table = IndexTable.load(patch.view, writable=True, empty=index.table.empty)
-            index.apply_to(table)
+            table = IndexTable.load(patch.view, writable=True, empty=index.table.empty, source=patch)
+            index.apply_to(table, patch.let_go)
             if not table.relocated:
                 digests = integrity.index_digests(name, patch)
                 table.release()
@@ -202,7 +201,7 @@ class CacheFiles:
         return self._write_table(name, table)
 
     def _write_table(self, name: str, table: IndexTable) -> tuple[dict[str, str], int]:
-        self._write_temporary(name, table.view)
+        self._write_temporary(name, [table.view])
         return integrity.index_digests(name, InMemory(table.view)), table.empty
 
     def _remove_others(self, transaction: int) -> None:

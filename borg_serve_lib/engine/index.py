@@ -15,6 +15,7 @@ from ..storage.base import Reader
 from .changes import Changes, Location
 
 _BATCH = 4096
+_PIECE = 1 << 20
 
 
 class ObjectIndex:
@@ -36,8 +37,15 @@ class ObjectIndex:
         self._table = table
         self._reader = reader
         self._verify = verify
-        self._changes = Changes()
+        self._changes = Changes() if reader is None else Changes(on_many=self._look_by_reading)
+        self._look = table.get
         self._length = len(table)
+
+    def _look_by_reading(self) -> None:
+        """Let the memory that a mapped file takes be had by the changes."""
+        if self._reader is not None:
+            self._look = self._table.read
+            self._reader.let_go()
 
     @classmethod
     def empty(cls) -> ObjectIndex:
@@ -66,7 +74,7 @@ class ObjectIndex:
         """Return the location of an object, or None."""
         if self._changes and object_id in self._changes:
             return self._changes.get(object_id)
-        return self._table.get(object_id)
+        return self._look(object_id)
 
     def set(self, object_id: bytes, location: Location) -> Location | None:
         """Record the location of an object, new or moved; return where it was."""
@@ -92,7 +100,7 @@ class ObjectIndex:
         """
         if after is not None and self.get(after) is None:
             raise UnknownMarker("marker not found")
-        if after is None or self._table.get(after) is not None:
+        if after is None or self._look(after) is not None:
             return chain(map(self._without_removed, self._table.id_batches(after)), in_batches(self._added()))
         place = next(number for number, object_id in enumerate(self._added()) if object_id == after)
         return in_batches(islice(self._added(), place + 1, None))
@@ -105,7 +113,7 @@ class ObjectIndex:
 
     def _added(self) -> Iterator[bytes]:
         for object_id, _ in self._changes.placed():
-            if self._table.get(object_id) is None:
+            if self._look(object_id) is None:
                 yield object_id
 
     def items(self) -> Iterator[tuple[bytes, int, int]]:
@@ -132,20 +140,31 @@ class ObjectIndex:
         """Take table and changes into memory and let go of the file, which may be removed then."""
         if self._reader is None:
             return
-        table = IndexTable.load(memoryview(bytearray(self._table.view)), writable=True)
+        table = IndexTable.load(memoryview(_content(self._table)), writable=True)
         self.apply_to(table)
         self.close()
-        self._reader, self._table, self._changes = None, table, Changes()
+        self._reader, self._table, self._look, self._changes = None, table, table.get, Changes()
 
-    def apply_to(self, table: IndexTable) -> None:
-        """Make the changes in `table`, a copy of this index's own."""
-        self._changes.apply_to(table)
+    def apply_to(self, table: IndexTable, let_go: Callable[[], object] = lambda: None) -> None:
+        """Make the changes in `table`, a copy of this index's own. `let_go`: gives back memory that looking into it
+        takes.
+        """
+        self._changes.apply_to(table, let_go)
 
     def close(self) -> None:
         """Let go of the mapped file."""
         if self._reader is not None:
             self._table.release()
             self._reader.close()
+            self._changes = Changes()  # which knew this index
+
+
+def _content(table: IndexTable) -> bytearray:
+    """Return the whole table; not through its mapping, which would take as much again."""
+    content = bytearray()
+    for start in range(0, table.size, _PIECE):
+        content += table.read_at(start, _PIECE)
+    return content
 
 
 def in_batches(ids: Iterator[bytes]) -> Iterator[tuple[bytes, ...]]:

@@ -248,12 +248,12 @@ class Repository:
             if old is not None:
                 self._log_delete(object_id, old[0], old_size, state)
             location = self._log.put(object_id, data)
+            index.set(object_id, location)
         except StorageError as error:
             # A torn entry may be in the segment now: nothing may be committed behind it.
             transactions.doom = error
             raise
         state.put_written(location[0], entry_size)
-        index.set(object_id, location)
 
     def delete(self, object_id: bytes) -> None:
         """Delete an object; permanent with the next commit. Raises ObjectNotFound, WrongState, StorageError."""

@@ -145,6 +145,17 @@ class IndexTable:
         """Return the number of objects as the header says it."""
         return self._entries
 
+    def home(self, object_id: bytes) -> int:
+        """Return the number of the bucket that is an id's home."""
+        return int(HASH.unpack_from(object_id)[0]) % self.buckets
+
+    def read(self, object_id: bytes) -> tuple[int, int] | None:
+        """As `get`, but by reading the file behind the view, if there is one: its pages take no memory then."""
+        if self._source is None or len(object_id) != ID_SIZE:
+            return self.get(object_id)
+        home = HEADER_SIZE + self.home(object_id) * BUCKET_SIZE
+        return hashscan.find(self._source, self.size, object_id, home)
+
     def get(self, object_id: bytes) -> tuple[int, int] | None:
         """Return (segment, offset) of an object, or None. Changes nothing."""
         if len(object_id) != ID_SIZE:
@@ -293,7 +304,7 @@ class IndexTable:
         """Lay the table out anew in memory of its own, with at least `capacity` buckets and no DELETED one."""
         # The header may be wrong: what is really there has to fit, and is what the new header says.
         layout = Layout(max(hashsizes.fit(capacity), hashsizes.size_for(self.count_entries())))
-        layout.add(raw_items(self.view))
+        layout.add(self.items())
         self._entries = layout.finish()
         self.empty = layout.buckets - self._entries
         self._use(memoryview(layout.table))

@@ -13,7 +13,7 @@ from struct import Struct
 
 from ..buffers import InMemory
 from ..limits import ID_SIZE
-from .hashlayout import BUCKET, BUCKET_SIZE, HEADER_SIZE
+from .hashlayout import BUCKET, BUCKET_SIZE, DELETED, EMPTY, HEADER_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +24,23 @@ if TYPE_CHECKING:
 
 _CHUNK_BUCKETS: Final = 4096
 _CHUNK: Final = _CHUNK_BUCKETS * BUCKET_SIZE
+_PROBE: Final = 8 * BUCKET_SIZE
+"""Bytes read at once in search of one object: most are found in the first two or three buckets."""
+
 _IS_USED: Final = bytes([1] * 255 + [0])
 """A mark -> whether the bucket holds an object."""
+
+
+def find(table: Source, size: int, object_id: bytes, home: int) -> tuple[int, int] | None:
+    """Return (segment, offset) of an object whose home is the bucket at `home`, or None. `size`: of the table."""
+    for start, end in ((home, size), (HEADER_SIZE, home)):
+        for position in range(start, end, _PROBE):
+            for key, segment, offset in BUCKET.iter_unpack(table.read_at(position, min(_PROBE, end - position))):
+                if segment == EMPTY:
+                    return None
+                if key == object_id and segment != DELETED:
+                    return segment, offset
+    return None
 
 
 def id_batches(table: Source, start: int = HEADER_SIZE) -> Iterator[tuple[bytes, ...]]:

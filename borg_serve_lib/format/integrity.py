@@ -5,14 +5,13 @@ Source: spec, repository-format.md section 7.
 
 from __future__ import annotations
 
-from ..buffers import InMemory
 from ..errors import FileIntegrityError
 from ..values import Value
 from .hashlayout import BUCKET_SIZE, HEADER_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Final, Protocol
 
     from ..buffers import Buffer, Source
@@ -76,9 +75,25 @@ class IntegrityData(Value):
 # --- digests
 
 
-def hints_digests(name: str, data: Buffer) -> dict[str, str]:
-    """Return part -> digest of the hints file `name` (`hints.17`)."""
-    return _digests(XXH64, name, InMemory(data), {_LAST_PART: len(data)})
+class HintsDigests:
+    """The digests of the hints file `name` (`hints.17`) while it is written."""
+
+    def __init__(self, name: str) -> None:
+        self._state = _new_hash(XXH64)
+        self._state.update(_labelled(name))
+        self._size = 0
+
+    def following(self, pieces: Iterable[Buffer]) -> Iterator[Buffer]:
+        """Yield the pieces of the file, having taken them into account."""
+        for piece in pieces:
+            self._state.update(piece)
+            self._size += len(piece)
+            yield piece
+
+    def at_the_end(self) -> dict[str, str]:
+        """Return part -> digest, once the file is whole."""
+        self._state.update(_labelled(_LAST_PART) + b"%d" % self._size)
+        return {_LAST_PART: self._state.hexdigest()}
 
 
 def index_digests(name: str, source: Source) -> dict[str, str]:

@@ -58,6 +58,9 @@ class Reader(ABC):
     def map(self) -> memoryview:
         """Return the whole file as a read-only view without reading it; valid until `close`."""
 
+    def let_go(self) -> None:  # noqa: B027  # where nothing is mapped there is nothing to let go of
+        """Give back the memory that looking into `map` has taken; the view stays valid. Never fails."""
+
     @abstractmethod
     def will_need(self, offset: int, length: int) -> None:
         """Announce that these bytes will be read soon. Never fails."""
@@ -102,6 +105,9 @@ class Patch(ABC):
     def size(self) -> int:
         """Bytes in the file."""
         return len(self.view)
+
+    def let_go(self) -> None:  # noqa: B027  # where nothing is mapped there is nothing to let go of
+        """Give back the memory that using `view` has taken; it stays valid, with all changes. Never fails."""
 
     @abstractmethod
     def read_at(self, offset: int, length: int) -> Buffer:

@@ -65,6 +65,10 @@ class FilesystemReader(Reader):
             self._view = memoryview(self._map)
         return self._view
 
+    def let_go(self) -> None:
+        if self._map is not None:
+            _let_go(self._map)
+
     def will_need(self, offset: int, length: int) -> None:
         _advise(self._descriptor, offset, length, "POSIX_FADV_WILLNEED")
 
@@ -143,6 +147,9 @@ class FilesystemPatch(Patch):
     def read_at(self, offset: int, length: int) -> bytes:
         return _read_at(self._descriptor, self._name, offset, length)
 
+    def let_go(self) -> None:
+        _let_go(self._map)
+
     def sync(self) -> None:
         try:
             self._map.flush()
@@ -156,6 +163,14 @@ class FilesystemPatch(Patch):
             self._map.close()
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _let_go(mapping: mmap.mmap) -> None:
+    """Take the pages of a shared mapping out of this process; what was changed in them is the system's to write."""
+    import mmap
+
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _read_at(descriptor: int, name: str, offset: int, length: int) -> bytes:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from borg_serve_lib.buffers import InMemory
 from borg_serve_lib.engine.repository import Repository
 from borg_serve_lib.errors import IntegrityError, ObjectNotFound
 from borg_serve_lib.events.maintenance import CompactedSegmentMissing, CompactionFinished, Progress, ProgressFinished
@@ -109,9 +110,9 @@ def test_a_delete_stays_as_long_as_an_older_put_may_come_back(path: Path) -> Non
     repository.commit(compact=False)
     # Only the DELETE's segment is compacted: segment 0 with the old PUT is exempted by a wrong entry in the hints.
     tid = max(segments(path))
-    kept = hints.decode((path / f"hints.{tid}").read_bytes())
+    kept = hints.decode(InMemory((path / f"hints.{tid}").read_bytes()))
     kept.compact.pop(0)
-    (path / f"hints.{tid}").write_bytes(hints.encode(kept))
+    (path / f"hints.{tid}").write_bytes(b"".join(hints.encode(kept)))
     (path / f"integrity.{tid}").unlink()
     repository.close()
     repository = opened(path)
@@ -162,9 +163,9 @@ def test_commit_segments_of_old_borg_are_cleaned_up_on_request(path: Path) -> No
         repository.commit(compact=False)
     repository.close()
     tid = max(segments(path))
-    old = hints.decode((path / f"hints.{tid}").read_bytes())
+    old = hints.decode(InMemory((path / f"hints.{tid}").read_bytes()))
     old.compact.clear()
-    (path / f"hints.{tid}").write_bytes(hints.encode(old))
+    (path / f"hints.{tid}").write_bytes(b"".join(hints.encode(old)))
     (path / f"integrity.{tid}").unlink()
     repository = opened(path)
     repository.put(identity(9), b"x")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from borg_serve_lib.buffers import InMemory
 from borg_serve_lib.engine import compaction
 from borg_serve_lib.engine.opening import HostRules
 from borg_serve_lib.engine.repository import Repository
@@ -234,7 +235,7 @@ def put_bytes(path: Path) -> int:
 
 def quota_use(path: Path) -> int:
     newest = max(path.glob("hints.*"), key=lambda file: int(file.name.split(".")[1]))
-    return hints_format.decode(newest.read_bytes()).storage_quota_use
+    return hints_format.decode(InMemory(newest.read_bytes())).storage_quota_use
 
 
 @pytest.mark.parametrize("removals", [1, 2, 3])

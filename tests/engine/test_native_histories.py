@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from borg_serve_lib.buffers import InMemory
 from borg_serve_lib.format import hints as hints_format
 from borg_serve_lib.format.hints import Hints
 from borg_serve_lib.limits import MANIFEST_ID
@@ -72,7 +73,7 @@ def segments(path: Path) -> dict[str, bytes]:
 
 def hints(path: Path) -> Hints:
     (file,) = path.glob("hints.*")
-    return hints_format.decode(file.read_bytes())
+    return hints_format.decode(InMemory(file.read_bytes()))
 
 
 def made(native: NativeEngine, path: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from borg_serve_lib.buffers import InMemory
 from borg_serve_lib.engine.log import SegmentLog
 from borg_serve_lib.engine.opening import HostRules, open_repository
 from borg_serve_lib.engine.repository import Repository
@@ -225,7 +226,7 @@ def test_hints_count_as_borg_counts(path: Path) -> None:
     repository.delete(identity(2))
     repository.commit(compact=False)
     repository.close()
-    read = hints.decode((path / "hints.3").read_bytes())
+    read = hints.decode(InMemory((path / "hints.3").read_bytes()))
     assert read.segments == {0: 0, 1: 0, 2: 1, 3: 0}
     assert read.compact == {0: 88, 1: 9, 2: 82, 3: 9}
     assert read.shadow_index == ShadowIndex({identity(1): (0,), identity(2): (0,)})

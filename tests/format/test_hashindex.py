@@ -17,6 +17,7 @@ from borg_serve_lib.errors import FileIntegrityError, IntegrityError, InvalidArg
 from borg_serve_lib.format.hashindex import BUCKET_SIZE, HEADER_SIZE, MAGIC, SIZES, IndexTable
 from borg_serve_lib.limits import MANIFEST_ID, MAX_SEGMENT_NUMBER
 from tests import vectors_support as vectors
+from tests.format.sources import Bytes
 
 EMPTY, DELETED = 0xFFFFFFFF, 0xFFFFFFFE
 BUCKET = struct.Struct("<32sII")
@@ -709,3 +710,15 @@ def test_only_the_two_markers_count_as_unused(segment: int) -> None:
     buckets[9_997] = (at(1), DELETED, 8)
     table = loaded(file_of(buckets), writable=False)
     assert table.count_entries() == len(table) == len(list(table.ids())) == 10_000 - 3_334 - 1
+
+
+@given(st.sets(st.integers(0, 300), max_size=80), st.sets(st.integers(0, 300), max_size=20), st.integers(0, 3))
+def test_an_object_is_found_by_reading_as_by_looking(there: set[int], removed: set[int], beside: int) -> None:
+    """All have their home near the end, and most lie elsewhere. `beside`: how far from the end it is."""
+    ids = [(1030 - beside).to_bytes(4, "little") + number.to_bytes(28, "little") for number in range(301)]
+    table = IndexTable.from_items(((ids[number], number, 9) for number in sorted(there)), len(there))
+    for number in removed:
+        table.remove(ids[number])
+    read = IndexTable.load(table.view, writable=False, source=Bytes(bytes(table.view)))
+    assert [read.read(object_id) for object_id in ids] == [table.get(object_id) for object_id in ids]
+    assert read.read(b"short") is None

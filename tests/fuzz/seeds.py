@@ -30,8 +30,10 @@ def _index() -> bytes:
     return bytes(table.view)
 
 
-HINTS = hints.encode(
-    hints.Hints(segments={0: 1, 1: 0}, compact={1: 41}, storage_quota_use=50, shadow_index=ShadowIndex({TWO: (0,)}))
+HINTS = b"".join(
+    hints.encode(
+        hints.Hints(segments={0: 1, 1: 0}, compact={1: 41}, storage_quota_use=50, shadow_index=ShadowIndex({TWO: (0,)}))
+    )
 )
 
 SEEDS: dict[str, list[bytes]] = {

@@ -142,13 +142,13 @@ def index(data: bytes) -> None:
 def hints_file(data: bytes) -> None:
     """Hints: read, written, read again."""
     try:
-        content = hints.decode(data)
+        content = hints.decode(Bytes(data))
     except BorgServeError as error:
         _one_line(error)
         return
     content.without_later_segments(5)
     if not content.unsized:
-        assert hints.decode(bytes(hints.encode(content))) == content
+        assert hints.decode(Bytes(b"".join(hints.encode(content)))) == content
 
 
 def integrity_file(data: bytes) -> None:
