@@ -302,6 +302,19 @@ class FileSystemQuotaExceeded(NoSpace):
     )
 
 
+class NotEnoughMemory(StorageError):
+    """The process gets no more memory (ENOMEM); what was being done is not done."""
+
+    sentence = "{reason} (error {errno}). The server must be given more memory, or fewer changes in one transaction."
+
+
+def not_enough_memory() -> NotEnoughMemory:
+    """Return the error for what Python tells by MemoryError."""
+    from errno import ENOMEM
+
+    return NotEnoughMemory(ENOMEM, "Cannot allocate memory", "")
+
+
 # --- calls ----------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 
 from borg_serve_lib import UsageError
+from borg_serve_lib.errors import not_enough_memory
 
 SPEAKS_AS = "borg 1.4.5"
 LINGER = 0.1
@@ -22,6 +23,8 @@ def main() -> int:
         status = _complain(str(error))
     except KeyboardInterrupt:
         return 130
+    except MemoryError:
+        status = _complain(str(not_enough_memory()))
     except Exception as error:  # noqa: BLE001 - whoever reads stderr is the client: it gets no traceback, the host does
         status = _complain(f"internal error of the server ({type(error).__name__})")
         with suppress(Exception):  # for want of memory or descriptors even this may fail

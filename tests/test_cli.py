@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,9 +16,12 @@ import msgpack
 import pytest
 
 import borg_serve_lib
+from benchmarks.serving import Requests, object_ids, serve
 from borg_serve_lib import __version__
 from borg_serve_lib.policy.options import render_help
 from borg_serve_lib.sinks import hostlog
+
+from .engine.support import opened
 
 WITHOUT = ("SSH_ORIGINAL_COMMAND", "BORG_BASE_DIR", "BORG_HOST_ID", "BORG_EXIT_CODES")
 
@@ -371,7 +375,7 @@ def test_explain_tells_what_would_be_allowed_and_serves_nothing(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("argv", "status", "told"),
     [
-        (["--restrict-to-path=/nowhere", "--path=~nosuchaccount/r"], 1, b"unknown account"),
+        (["--restrict-to-path=/nowhere", "--path=~nosuchaccount/r"], 1, b"account that is not known"),
         (["--original-command=sh -c 'borg serve'"], 1, b"is refused"),
         (["--help"], 0, b"usage: borg-serve"),
         (["--path"], 2, b""),
@@ -458,3 +462,27 @@ def test_a_process_with_too_little_memory_for_a_request_ends_with_one_line(megab
     assert (done.returncode, done.stdout) == (2, b"")
     sentence = b"the server has not enough memory for a request of this size"
     assert done.stderr == b"$LOG ERROR borg.remote Remote: %s\n" % sentence
+
+
+def test_a_transaction_for_which_there_is_too_little_memory_is_never_committed(tmp_path: Path) -> None:
+    requests, repository = tmp_path / "requests", tmp_path / "repository"
+    with Requests(requests, repository, create=True) as session:
+        for object_id in object_ids(150_000):
+            session.call("put", id=object_id, data=b"x")
+        session.commit()
+    argv = [sys.executable, "-c", WITH_LITTLE_MEMORY, str(10 << 20)]
+    with requests.open("rb") as stdin:
+        done = subprocess.run(argv, stdin=stdin, capture_output=True, timeout=60, check=False)
+    refusal = b"Cannot allocate memory (error 12)."
+    assert refusal in done.stdout[-2000:]
+    assert done.stderr == b"" or refusal in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert not list(repository.glob("index.*"))
+    with Requests(requests, repository) as session:
+        session.call("put", id=bytes(32), data=b"x")
+        session.commit()
+    serve(f"{shlex.quote(sys.executable)} -m borg_serve_lib", requests)
+    left = opened(repository)
+    assert left.list() == [bytes(32)]
+    assert left.check()
+    left.close()

@@ -249,11 +249,10 @@ class Repository:
                 self._log_delete(object_id, old[0], old_size, state)
             location = self._log.put(object_id, data)
             index.set(object_id, location)
-        except StorageError as error:
-            # A torn entry may be in the segment now: nothing may be committed behind it.
-            transactions.doom = error
+            state.put_written(location[0], entry_size)
+        except Exception as error:
+            transactions.spoil(error)
             raise
-        state.put_written(location[0], entry_size)
 
     def delete(self, object_id: bytes) -> None:
         """Delete an object; permanent with the next commit. Raises ObjectNotFound, WrongState, StorageError."""
@@ -266,11 +265,11 @@ class Repository:
         size = self._entry_size(object_id, old)
         try:
             self._log_delete(object_id, old[0], size, state)
-        except StorageError as error:
-            transactions.doom = error
+            index.remove(object_id)
+        except Exception as error:
+            transactions.spoil(error)
             raise
         state.deletes += 1
-        index.remove(object_id)
 
     def _entry_size(self, object_id: bytes, location: Location) -> int:
         """Return the bytes of a current PUT entry; found before anything is written that would need it."""

@@ -15,6 +15,7 @@ from ..errors import (
     NoSpace,
     NotPermitted,
     WrongState,
+    not_enough_memory,
 )
 from ..format import segment as segment_format
 from ..reporting import Reporter
@@ -294,6 +295,15 @@ class Transactions:
             self.rollback()
         self._report_commit(transaction, state, objects)
         self.rules = self.rules.after_a_commit()
+
+    def spoil(self, error: Exception) -> None:
+        """Let nothing of the open transaction be committed any more: `error` came in the midst of a change.
+
+        A torn entry may be in the segment now, or one that index and hints do not know of.
+        """
+        if isinstance(error, MemoryError):
+            error = not_enough_memory()
+        self.doom = error if isinstance(error, BorgServeError) else WrongState("a change went wrong before")
 
     def _report_commit(self, transaction: int, state: TransactionState, objects: int) -> None:
         from ..events.transactions import TransactionCommitted

@@ -44,6 +44,8 @@ class Dispatcher:
             return self._reply(call)
         except BorgServeError as error:
             return self._failed(call, error)
+        except MemoryError:
+            return self._failed(call, errors.not_enough_memory())
         except Exception as error:  # noqa: BLE001 - nothing may get past
             return self._failed(call, self._unforeseen(call.method, error))
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from borg_serve_lib.buffers import InMemory
+from borg_serve_lib.engine.index import ObjectIndex
 from borg_serve_lib.engine.log import SegmentLog
 from borg_serve_lib.engine.opening import HostRules, open_repository
 from borg_serve_lib.engine.repository import Repository
@@ -26,6 +27,7 @@ from borg_serve_lib.errors import (
     InvalidRepositoryConfig,
     LockTimeout,
     NonceMismatch,
+    NotEnoughMemory,
     ObjectNotFound,
     StorageQuotaExceeded,
     UnknownMarker,
@@ -735,3 +737,31 @@ def test_destroy_removes_everything_and_the_lock(path: Path) -> None:
     repository.destroy()
     assert not path.exists()
     created(path, locks=locks).close()
+
+
+@pytest.mark.parametrize(("failure", "told"), [(MemoryError(), NotEnoughMemory), (KeyError(), WrongState)])
+@pytest.mark.parametrize("method", ["put", "delete"])
+def test_what_goes_wrong_in_the_midst_of_a_change_lets_nothing_be_committed(
+    path: Path, method: str, failure: Exception, told: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = created(path)
+    repository.put(identity(0), b"zero")
+    repository.commit()
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    repository.put(identity(1), b"one")
+    with monkeypatch.context() as context:
+        context.setattr(ObjectIndex, {"put": "set", "delete": "remove"}[method], fail)
+        with pytest.raises(type(failure)):
+            repository.put(identity(2), b"two") if method == "put" else repository.delete(identity(0))
+    with pytest.raises(told):
+        repository.put(identity(3), b"three")
+    with pytest.raises(told):
+        repository.commit()
+    repository.put(identity(4), b"four")
+    repository.commit()
+    assert content(repository) == {identity(0): b"zero", identity(4): b"four"}
+    repository.close()
+    assert content(opened(path)) == {identity(0): b"zero", identity(4): b"four"}

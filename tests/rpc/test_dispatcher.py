@@ -32,12 +32,18 @@ def test_a_method_without_a_positional_form_is_not_run_by_position(method: str, 
     assert client.host.repository.journal == []
 
 
+def test_that_there_is_not_enough_memory_is_told_as_what_it_is() -> None:
+    client = Client(opened=True)
+    client.host.repository.failures["load_key"] = MemoryError("secret")
+    assert client.calls("load_key") == ("OSError", [12, "Cannot allocate memory"])
+    assert client.host.reporter.of(InternalFailure) == []
+
+
 @pytest.mark.parametrize(
     "failure",
     [
         OSError(5, "secret"),
         KeyError("secret"),
-        MemoryError("secret"),
         RecursionError("secret"),
         AssertionError("secret"),
     ],
