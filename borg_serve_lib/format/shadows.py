@@ -71,7 +71,8 @@ class ShadowIndex:
         shared = map(self._shared.setdefault, lists, lists)
         if isinstance(self._entries, dict):
             self._entries.update(zip(ids, shared, strict=True))
-            self._settle_if_many(self._entries)
+            if len(self._entries) > self._most_loose:
+                self._settle(self._entries)
         else:
             self._entries.extend(ids, shared)
 
@@ -80,9 +81,10 @@ class ShadowIndex:
         entries = self._entries
         segments = entries.get(object_id)
         if not segments:
-            entries[object_id] = self._share((segment,))
-            if isinstance(entries, dict):
-                self._settle_if_many(entries)
+            single = (segment,)
+            entries[object_id] = self._shared.setdefault(single, single)
+            if isinstance(entries, dict) and len(entries) > self._most_loose:
+                self._settle(entries)
         elif isinstance(segments, list):
             segments.append(self._share((segment,))[0])  # one number for all, and not 28 bytes for each
         else:
@@ -129,10 +131,9 @@ class ShadowIndex:
         if len(self._shared) > _MOST_SHARED:
             self._shared.clear()
 
-    def _settle_if_many(self, entries: dict[bytes, Sequence[int]]) -> None:
-        """Move everything into a table if it is too much for a dict."""
-        if len(entries) > self._most_loose:
-            from .shadowtable import ShadowTable
+    def _settle(self, entries: dict[bytes, Sequence[int]]) -> None:
+        """Move everything into a table: it is too much for a dict."""
+        from .shadowtable import ShadowTable
 
-            self._entries = ShadowTable()
-            self._entries.extend(list(entries), entries.values())
+        self._entries = ShadowTable()
+        self._entries.extend(list(entries), entries.values())

@@ -712,6 +712,7 @@ def test_only_the_two_markers_count_as_unused(segment: int) -> None:
     assert table.count_entries() == len(table) == len(list(table.ids())) == 10_000 - 3_334 - 1
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 300), max_size=80), st.sets(st.integers(0, 300), max_size=20), st.integers(0, 3))
 def test_an_object_is_found_by_reading_as_by_looking(there: set[int], removed: set[int], beside: int) -> None:
     """All have their home near the end, and most lie elsewhere. `beside`: how far from the end it is."""
