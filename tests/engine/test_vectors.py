@@ -229,9 +229,12 @@ def test_the_lock_of_another_host_stops_writers(name: str, tmp_path: Path) -> No
 
 def test_the_shared_lock_of_another_host_lets_readers_in(tmp_path: Path) -> None:
     path = vectors.unpack("foreign-shared-lock", tmp_path)
-    repository = opened(path, READING, locks=on_demohost(Reporter()))
+    locks, roster = on_demohost(Reporter()), (path / "lock.roster").read_bytes()
+    repository = opened(path, READING, locks=locks)
     assert vectors.ids_digest(repository.list()) == vectors.expected("foreign-shared-lock")["open_list"]["ids_sha256"]
     repository.close()
+    assert (path / "lock.roster").read_bytes() == roster
+    locks.lock_for(str(path)).break_lock()
 
 
 def test_the_lock_of_a_dead_process_is_removed_with_the_warnings_of_borg(tmp_path: Path) -> None:
