@@ -303,7 +303,7 @@ class FileSystemQuotaExceeded(NoSpace):
 
 
 class NotEnoughMemory(StorageError):
-    """The process gets no more memory (ENOMEM); what was being done is not done."""
+    """The process gets no more memory (ENOMEM). Of a commit it may have been the COMMIT that was still written."""
 
     sentence = "{reason} (error {errno}). The server must be given more memory, or fewer changes in one transaction."
 

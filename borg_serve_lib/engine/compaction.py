@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from ..errors import IntegrityError
 from ..format import segment as segment_format
-from ..format.entry import COMMIT_SIZE, DELETE, PUT
+from ..format.entry import COMMIT_SIZE, DELETE, PUT, put_header
 from ..limits import ID_SIZE
 from ..reporting import Reporter
 from ..values import Value
@@ -203,7 +203,7 @@ class _Compaction:
 
     def _move_put(self, object_id: bytes, segment: int, data: memoryview) -> None:
         self._make_room(object_id)
-        location = self._log.put(object_id, data)
+        location = self._log.put(object_id, put_header(object_id, data), data)
         self._index.set(object_id, location)
         self._state.put_logged(location[0])
         self._state.put_left(segment)

@@ -194,9 +194,8 @@ class SegmentLog:
         """
         return object_id == MANIFEST_ID or (self._writer is not None and self._writer.position > self._max_segment_size)
 
-    def put(self, object_id: bytes, data: Buffer) -> tuple[int, int]:
-        """Append a PUT; return its (segment, offset)."""
-        header = entries_format.put_header(object_id, data)
+    def put(self, object_id: bytes, header: bytes, data: Buffer) -> tuple[int, int]:
+        """Append a PUT of `data` with its `header`, see put_header; return its (segment, offset)."""
         writer = self._writer_for(object_id)
         offset = writer.position
         writer.write(header, data)

@@ -23,7 +23,7 @@ from ..errors import (
     WrongState,
 )
 from ..format import segment as segment_format
-from ..format.entry import PUT, PUT_HEADER_SIZE
+from ..format.entry import PUT, PUT_HEADER_SIZE, put_header
 from ..limits import MAX_DATA_SIZE
 from ..locking.base import RepositoryLock
 from ..reporting import Reporter
@@ -236,7 +236,8 @@ class Repository:
         transactions = self._transactions
         state = transactions.state or transactions.begin()
         if transactions.doom is not None:
-            raise transactions.doom
+            raise transactions.doom.with_traceback(None)  # or it would keep the data of each put that it refuses
+        header = put_header(object_id, data)
         index = transactions.open_index()
         old = index.get(object_id)
         old_size = 0 if old is None else self._entry_size(object_id, old)
@@ -247,10 +248,10 @@ class Repository:
         try:
             if old is not None:
                 self._log_delete(object_id, old[0], old_size, state)
-            location = self._log.put(object_id, data)
+            location = self._log.put(object_id, header, data)
             index.set(object_id, location)
             state.put_written(location[0], entry_size)
-        except Exception as error:
+        except BaseException as error:
             transactions.spoil(error)
             raise
 
@@ -266,7 +267,7 @@ class Repository:
         try:
             self._log_delete(object_id, old[0], size, state)
             index.remove(object_id)
-        except Exception as error:
+        except BaseException as error:
             transactions.spoil(error)
             raise
         state.deletes += 1

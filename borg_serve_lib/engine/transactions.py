@@ -267,7 +267,7 @@ class Transactions:
         if self.doom is not None:
             doom = self.doom
             self.rollback()
-            raise doom
+            raise doom.with_traceback(None)
         try:
             self._access.require()
             plenty = self._has_room(state, index)
@@ -296,11 +296,14 @@ class Transactions:
         self._report_commit(transaction, state, objects)
         self.rules = self.rules.after_a_commit()
 
-    def spoil(self, error: Exception) -> None:
+    def spoil(self, error: BaseException) -> None:
         """Let nothing of the open transaction be committed any more: `error` came in the midst of a change.
 
-        A torn entry may be in the segment now, or one that index and hints do not know of.
+        A torn entry may be in the segment now, or one that index and hints do not know of. The first doom stays, but
+        that the disk is full has to be known of at the end.
         """
+        if self.doom is not None and not isinstance(error, NoSpace):
+            return
         if isinstance(error, MemoryError):
             error = not_enough_memory()
         self.doom = error if isinstance(error, BorgServeError) else WrongState("a change went wrong before")

@@ -82,7 +82,7 @@ class IdRows:
         self._ids += object_id
         row = len(self) - 1
         if self._slots:
-            if _too_full(row, len(self._slots)):
+            if _too_full(row + 1, len(self._slots)):
                 self._make_slots()
             else:
                 _enter(self._slots, ((object_id,),), row)

@@ -10,12 +10,14 @@ from .entry import (
     COMMIT,
     COMMIT_ENTRY,
     COMMIT_SIZE,
+    DELETE_SIZE,
     HEADER,
     HEADER_SIZE,
     PUT,
     PUT_HEADER_SIZE,
     check_entry_size,
     crc32,
+    delete_entry,
     place,
 )
 
@@ -74,9 +76,9 @@ class Window:
         """
         self._read(offset, size + PUT_HEADER_SIZE if self.is_large(size) else self._length)
 
-    def load_head(self, offset: int) -> None:
-        """Read the head of the entry at `offset` alone."""
-        self._read(offset, PUT_HEADER_SIZE)
+    def load_around(self, offset: int) -> None:
+        """Read the head of the entry at `offset`, and as much before it as a DELETE takes."""
+        self._read(offset - DELETE_SIZE, DELETE_SIZE + PUT_HEADER_SIZE)
 
     def _read(self, offset: int, length: int) -> None:
         self.data, self.view = b"", _NO_DATA  # not beside the next one in memory: an entry can be large
@@ -118,9 +120,10 @@ def entries(
             check_entry_size(size, HEADER_SIZE, segment, offset)
         if with_data and len(part.data) - index < size:
             object_id = part.data[index + HEADER_SIZE : index + PUT_HEADER_SIZE]
-            if skips is not None and tag == PUT and part.is_large(size) and skips(object_id, offset):
+            is_large_put = tag == PUT and part.is_large(size)
+            if skips and is_large_put and skips(object_id, offset) and _seems_to_end(part, source, offset + size):
                 yield tag, object_id, offset, size, _NO_DATA
-                offset = _passed_over(part, source, segment, offset, size)
+                offset += size
                 continue
             part.load_entry(offset, size)
             index = 0
@@ -173,12 +176,16 @@ def _crc_of_more(part: Window, crc: int, offset: int, size: int, segment: int) -
     return crc32(part.view[: offset + size - part.begin], crc)
 
 
-def _passed_over(part: Window, source: Source, segment: int, offset: int, size: int) -> int:
-    """Read the next head behind the entry of `size` bytes at `offset`; return where that is."""
-    if offset + size > source.size:
-        raise _cut_short(size, source.size - offset, segment, offset)
-    part.load_head(offset + size)
-    return offset + size
+def _seems_to_end(part: Window, source: Source, end: int) -> bool:
+    """Read what is around `end`; return whether an entry that is passed over may end there.
+
+    Not beyond the file; nor behind a DELETE, which a size that is damaged would pass over as well.
+    """
+    if end > source.size:
+        return False
+    part.load_around(end)
+    before = part.data[:DELETE_SIZE]
+    return before != delete_entry(before[HEADER_SIZE:])
 
 
 def _behind_magic(part: Window, segment: int) -> int:

@@ -67,14 +67,13 @@ class ShadowIndex:
 
     def extend(self, ids: Sequence[bytes], lists: Sequence[tuple[int, ...]]) -> None:
         """Take in the segments of objects of which nothing is known."""
-        self._limit_shared()
-        shared = map(self._shared.setdefault, lists, lists)
+        kept = map(self._kept, lists)
         if isinstance(self._entries, dict):
-            self._entries.update(zip(ids, shared, strict=True))
+            self._entries.update(zip(ids, kept, strict=True))
             if len(self._entries) > self._most_loose:
                 self._settle(self._entries)
         else:
-            self._entries.extend(ids, shared)
+            self._entries.extend(ids, kept)
 
     def add(self, object_id: bytes, segment: int) -> None:
         """One more PUT of the object, in `segment`, is superseded."""
@@ -86,10 +85,10 @@ class ShadowIndex:
             if isinstance(entries, dict) and len(entries) > self._most_loose:
                 self._settle(entries)
         elif isinstance(segments, list):
-            segments.append(self._share((segment,))[0])  # one number for all, and not 28 bytes for each
+            (shared,) = self._kept((segment,))  # one number for all, and not 28 bytes for each
+            segments.append(shared)
         else:
-            longer = (*segments, segment)
-            entries[object_id] = self._share(longer) if len(longer) <= _MOST_IN_TUPLE else list(longer)
+            entries[object_id] = self._kept((*segments, segment))
 
     def discard(self, object_id: bytes, segment: int) -> None:
         """One superseded PUT of the object in `segment` is gone; nothing happens if none is known of."""
@@ -99,9 +98,8 @@ class ShadowIndex:
         if isinstance(segments, list):
             segments.remove(segment)
         else:
-            rest = list(segments)
-            rest.remove(segment)
-            self._entries[object_id] = self._share(tuple(rest))
+            place = segments.index(segment)
+            self._entries[object_id] = self._kept((*segments[:place], *segments[place + 1 :]))
 
     def forget(self, object_id: bytes) -> None:
         """Nothing is to be known of an object any more, of which something was."""
@@ -113,7 +111,7 @@ class ShadowIndex:
             return
         for object_id, segments in self.items():
             if any(map(is_forgotten, segments)):
-                self._entries[object_id] = self._share(tuple(each for each in segments if not is_forgotten(each)))
+                self._entries[object_id] = self._kept(tuple(each for each in segments if not is_forgotten(each)))
 
     def forget_unshadowed(self) -> None:
         """Nothing is to be known any more of objects of which no segment has a superseded PUT."""
@@ -122,14 +120,13 @@ class ShadowIndex:
         else:
             self._entries.remove_empty()
 
-    def _share(self, segments: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the tuple that all objects with these segments have."""
-        self._limit_shared()
-        return self._shared.setdefault(segments, segments)
-
-    def _limit_shared(self) -> None:
+    def _kept(self, segments: tuple[int, ...]) -> Sequence[int]:
+        """Return the tuple that all objects with these segments have, or a list if they are many."""
+        if len(segments) > _MOST_IN_TUPLE:
+            return list(segments)
         if len(self._shared) > _MOST_SHARED:
             self._shared.clear()
+        return self._shared.setdefault(segments, segments)
 
     def _settle(self, entries: dict[bytes, Sequence[int]]) -> None:
         """Move everything into a table: it is too much for a dict."""

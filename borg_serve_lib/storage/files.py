@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 
 from ..errors import FileExists, FileMissing, FileSystemQuotaExceeded, NoSpace, NotPermitted, StorageError
 from .base import Buffer, Patch, Reader, Writer
@@ -170,7 +171,8 @@ def _let_go(mapping: mmap.mmap) -> None:
     import mmap
 
     if hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
+        with suppress(OSError):  # locked in memory
+            mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _read_at(descriptor: int, name: str, offset: int, length: int) -> bytes:

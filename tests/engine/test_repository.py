@@ -739,10 +739,12 @@ def test_destroy_removes_everything_and_the_lock(path: Path) -> None:
     created(path, locks=locks).close()
 
 
-@pytest.mark.parametrize(("failure", "told"), [(MemoryError(), NotEnoughMemory), (KeyError(), WrongState)])
+@pytest.mark.parametrize(
+    ("failure", "told"), [(MemoryError(), NotEnoughMemory), (KeyError(), WrongState), (KeyboardInterrupt(), WrongState)]
+)
 @pytest.mark.parametrize("method", ["put", "delete"])
 def test_what_goes_wrong_in_the_midst_of_a_change_lets_nothing_be_committed(
-    path: Path, method: str, failure: Exception, told: type[Exception], monkeypatch: pytest.MonkeyPatch
+    path: Path, method: str, failure: BaseException, told: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = created(path)
     repository.put(identity(0), b"zero")
@@ -765,3 +767,24 @@ def test_what_goes_wrong_in_the_midst_of_a_change_lets_nothing_be_committed(
     assert content(repository) == {identity(0): b"zero", identity(4): b"four"}
     repository.close()
     assert content(opened(path)) == {identity(0): b"zero", identity(4): b"four"}
+
+
+def test_what_cannot_be_put_at_all_dooms_nothing(path: Path) -> None:
+    repository = created(path)
+    repository.put(identity(1), b"one")
+    with pytest.raises(InvalidArgument):
+        repository.put(b"short", b"data")
+    with pytest.raises(TypeError):
+        repository.put(identity(1), "text")  # type: ignore[arg-type]
+    repository.commit()
+    assert content(repository) == {identity(1): b"one"}
+    repository.close()
+
+
+def test_refused_puts_are_not_kept(path: Path) -> None:
+    repository = created(path, rules=HostRules(storage_quota=1000))
+    for _ in range(5):
+        with pytest.raises(StorageQuotaExceeded) as caught:
+            repository.put(identity(1), bytes(1000))
+    assert len(caught.traceback) <= 3
+    repository.close()

@@ -177,10 +177,28 @@ def test_small_puts_are_not_passed_over() -> None:
     assert all(entry[4] for entry in segment.entries(Bytes(content), 3, window=1000, skips=lambda *_: True))
 
 
-def test_what_is_passed_over_must_be_there() -> None:
-    content = segment.MAGIC + put(IDS[0], bytes(9000))
+@pytest.mark.parametrize("present", [9, 20, 40, 41, 5000, 9040])
+def test_what_is_passed_over_must_be_there(present: int) -> None:
+    content = segment.MAGIC + put(IDS[0], bytes(9000)) + put(IDS[1], bytes(9000))[:present]
+    found = segment.entries(Bytes(content), 3, window=1000, skips=lambda *_: True)
+    assert next(found)[1] == IDS[0]
     with pytest.raises(IntegrityError, match="short read"):
-        list(segment.entries(Bytes(content[:-1]), 3, window=1000, skips=lambda *_: True))
+        next(found)
+
+
+@pytest.mark.parametrize("deletes", [1, 2, 5])
+def test_a_damaged_size_does_not_pass_over_deletes(deletes: int) -> None:
+    damaged = bytearray(put(IDS[0], bytes(9000)))
+    damaged[4:8] = (9041 + 41 * deletes).to_bytes(4, "little")
+    content = segment.MAGIC + damaged + delete_entry(IDS[1]) * deletes + put(IDS[2], bytes(9000))
+    with pytest.raises(IntegrityError, match="checksum"):
+        list(segment.entries(Bytes(content), 3, window=1000, skips=lambda *_: True))
+
+
+def test_data_that_end_as_a_delete_are_read() -> None:
+    content = segment.MAGIC + put(IDS[0], bytes(9000) + delete_entry(IDS[1])) + put(IDS[2], bytes(9000))
+    found = [entry[1] for entry in segment.entries(Bytes(content), 3, window=1000, skips=lambda *_: True)]
+    assert found == [IDS[0], IDS[2]]
 
 
 @pytest.mark.parametrize("size", [100, 200, 700, 959, 960, 3000])

@@ -109,3 +109,14 @@ def test_many_objects_take_little_memory_each(puts: int, most: int) -> None:
     finally:
         tracemalloc.stop()
     assert held < most * count
+
+
+def test_an_object_with_many_superseded_puts_takes_room_once() -> None:
+    many, object_id = 3000, bytes(32)
+    index = ShadowIndex()
+    index.extend([object_id], [tuple(range(many))])
+    for segment in range(many - 20):
+        index.discard(object_id, segment)
+    index.forget_segments((many - 1).__eq__)
+    assert list(index.get(object_id) or ()) == [*range(many - 20, many - 1)]
+    assert sum(map(len, index._shared)) < 100
