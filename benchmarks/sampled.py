@@ -21,16 +21,16 @@ from borg_serve_cli import main as serve
 _EVERY = 0.001  # seconds; the kernel may round that up to its own tick
 _PACKAGE = "borg_serve_lib/"
 IMPORTING = "importing modules"
+ELSEWHERE = "elsewhere"
 
 _places: Counter[str] = Counter()
 
 
 def _sample(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of handlers
     frames = sys._current_frames()
-    if len(frames) > 1:  # the main thread waits for the others
-        frames.pop(threading.main_thread().ident or 0)
-    for each in frames.values():
-        _places[_place(each)] += 1
+    mine = _place(frames.pop(threading.main_thread().ident or 0))
+    others = [place for place in map(_place, frames.values()) if place != ELSEWHERE]
+    _places.update(others or [mine])  # while others work the main thread waits for them
 
 
 def _place(frame: FrameType | None) -> str:
@@ -42,7 +42,7 @@ def _place(frame: FrameType | None) -> str:
             module = code.rpartition(_PACKAGE)[2].removesuffix(".py")
             return f"{module}.{name}"
         frame = frame.f_back
-    return "elsewhere"
+    return ELSEWHERE
 
 
 def main() -> None:
