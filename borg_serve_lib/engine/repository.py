@@ -228,7 +228,8 @@ class Repository:
     def put(self, object_id: bytes, data: Buffer) -> None:
         """Store `data` as the object of this id, in place of an older one; permanent with the next commit.
 
-        Raises IntegrityError (more than MAX_DATA_SIZE bytes), StorageQuotaExceeded, WrongState, StorageError.
+        Raises IntegrityError (more than MAX_DATA_SIZE bytes), InvalidArgument (no id), StorageQuotaExceeded,
+        WrongState, StorageError.
         """
         size = len(data)
         if size > MAX_DATA_SIZE:

@@ -33,6 +33,9 @@ from .state import TransactionState
 _URGENT_THRESHOLD = 0.1
 """What clients ask for, too, unless told otherwise."""
 
+_OUT_OF_SPACE = (NoSpace, InsufficientFreeSpaceError)
+"""Dooms after which what is not committed has to leave the disk at once."""
+
 
 class Transactions:
     """The current index of a repository and, while one is open, the transaction that changes it.
@@ -288,7 +291,7 @@ class Transactions:
             if damage is not None:
                 raise damage
             objects = len(index)
-        except (NoSpace, InsufficientFreeSpaceError) as error:
+        except _OUT_OF_SPACE as error:
             self.doom = error
             raise
         finally:
@@ -302,7 +305,7 @@ class Transactions:
         A torn entry may be in the segment now, or one that index and hints do not know of. The first doom stays, but
         that the disk is full has to be known of at the end.
         """
-        if self.doom is not None and not isinstance(error, NoSpace):
+        if self.doom is not None and not isinstance(error, _OUT_OF_SPACE):
             return
         if isinstance(error, MemoryError):
             error = not_enough_memory()
@@ -379,7 +382,7 @@ class Transactions:
         """Forget the open transaction, if any, and the index. Its segments are deleted by the next one, or at once
         when the disk is full.
         """
-        out_of_space = isinstance(self.doom, (NoSpace, InsufficientFreeSpaceError))
+        out_of_space = isinstance(self.doom, _OUT_OF_SPACE)
         began_with, self._transaction = self._transaction, None
         if self.index is not None:
             self.index.close()

@@ -80,7 +80,7 @@ class ShadowIndex:
         entries = self._entries
         segments = entries.get(object_id)
         if not segments:
-            single = (segment,)
+            single = (segment,)  # as `_kept`, in fewer calls: this is the usual case
             entries[object_id] = self._shared.setdefault(single, single)
             if isinstance(entries, dict) and len(entries) > self._most_loose:
                 self._settle(entries)
