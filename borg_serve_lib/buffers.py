@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from typing import Protocol, TypeAlias
 
     class Source(Protocol):
@@ -13,6 +14,19 @@ if TYPE_CHECKING:
         def size(self) -> int: ...
 
         def read_at(self, offset: int, length: int) -> Buffer: ...
+
+    class Room(Source, Protocol):
+        """A file of fixed size, changed in place through `view`, which is valid until `close`."""
+
+        view: memoryview
+
+        def let_go(self) -> None:
+            """Give back the memory that using `view` has taken; it stays valid, with all changes. Never fails."""
+
+        def close(self) -> None: ...
+
+    RoomMaker: TypeAlias = Callable[[int, Iterable["Buffer"]], Room | None]
+    """Makes room of so many bytes, filled with these, outside of memory; None where there is none to be had."""
 
 
 Buffer: TypeAlias = bytes | bytearray | memoryview

@@ -19,6 +19,7 @@ from ..limits import MAX_SMALL_FILE_SIZE, MAX_UNVERIFIED_HINTS_SIZE
 from ..reporting import Reporter
 from ..storage.base import Reader, Storage
 from .index import ObjectIndex
+from .scratch import Scratch
 
 _INDEX_NAME = re.compile(r"index\.([0-9]+)", re.ASCII)
 _KINDS = ("index.", "hints.", "integrity.")
@@ -35,6 +36,7 @@ class CacheFiles:
         self._require_lock = require_lock
         self._reporter = reporter
         self._own: tuple[int, int] | None = None  # transaction of the index written last, and its EMPTY buckets
+        self.scratch = Scratch(storage)
 
     def index_transaction(self) -> int | None:
         """Return the highest N of a non-empty index.N, or None."""
@@ -62,8 +64,10 @@ class CacheFiles:
             raise
         if own == transaction:
             table.empty = empty
-            return ObjectIndex(table, reader, name, None)
-        return ObjectIndex(table, reader, name, lambda: self._verify_index(transaction, reader, table))
+            verify = None
+        else:
+            verify = lambda: self._verify_index(transaction, reader, table)  # noqa: E731
+        return ObjectIndex(table, reader, name, verify, self.scratch.make_room)
 
     def forget(self) -> None:
         """Take no index for one written here: somebody else may have written since."""
@@ -80,7 +84,7 @@ class CacheFiles:
 
         def count(buckets: Buffer) -> None:
             nonlocal empty
-            empty += count_empty(buckets)
+            empty += count_empty(InMemory(buckets), 0)
 
         digests.verify_index(f"index.{transaction}", reader, count)
         table.empty = empty
@@ -97,7 +101,7 @@ class CacheFiles:
                 digests.verify_hints(name, reader)
             elif reader.size > MAX_UNVERIFIED_HINTS_SIZE:
                 raise FileIntegrityError(f"{name}: too large to be read without a digest")
-            hints = hints_format.decode(reader)
+            hints = hints_format.decode(reader, self.scratch.path)
         hints.without_later_segments(transaction)
         return hints
 
@@ -183,26 +187,30 @@ class CacheFiles:
 
     def _write_index(self, name: str, index: ObjectIndex) -> tuple[dict[str, str], int]:
         """Write the index with its changes; return its digests, and the number of its EMPTY buckets."""
-        if index.in_memory:
+        if index.owns_table:
             return self._write_table(name, index.table)
         # Copied inside the system, and the copy changed.
         patch = self._storage.create_copy(index.source_name, f"{name}.tmp")
         try:
-            table = IndexTable.load(patch.view, writable=True, empty=index.table.empty, source=patch)
-            index.apply_to(table, patch.let_go)
-            if not table.relocated:
-                digests = integrity.index_digests(name, patch)
+            table = IndexTable.load(
+                patch.view, writable=True, empty=index.table.empty, room=patch, make_room=self.scratch.make_room
+            )
+            try:
+                index.apply_to(table)
+                if not table.relocated:
+                    digests = integrity.index_digests(name, patch)
+                    patch.sync()
+                    return digests, table.empty
+                # It needed another number of buckets and has left the file.
+                return self._write_table(name, table)
+            finally:
                 table.release()
-                patch.sync()
-                return digests, table.empty
         finally:
             patch.close()
-        # It needed another number of buckets and has left the file for memory.
-        return self._write_table(name, table)
 
     def _write_table(self, name: str, table: IndexTable) -> tuple[dict[str, str], int]:
-        self._write_temporary(name, [table.view])
-        return integrity.index_digests(name, InMemory(table.view)), table.empty
+        self._write_temporary(name, table.pieces())
+        return integrity.index_digests(name, table), table.empty
 
     def _remove_others(self, transaction: int) -> None:
         self._remove(lambda name: not name.endswith(f".{transaction}"))

@@ -1,7 +1,7 @@
 """Where each object is: the table of the last transaction, mapped in place, and what changed since.
 
 Source: spec, repository-format.md section 5; design: a lookup in the mapped file costs nothing at opening, and a
-transaction keeps only its own changes in memory.
+transaction keeps only its own changes in memory, or in a copy of the table on the disk if they are many.
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ from ..format.hashindex import IndexTable
 from ..storage.base import Reader
 from .changes import Changes, Location
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..buffers import RoomMaker
+
+MOST_CHANGES = 1 << 16
+"""Changes kept beside a table, at about 230 bytes each; for more of them the table is copied and the copy changed."""
+
 _BATCH = 4096
-_PIECE = 1 << 20
 
 
 class ObjectIndex:
     """Object id -> location.
 
     Either over a table in a file, which is left as it is (changes lie beside it until they are written), or over a
-    table in memory, which is changed directly. `source_name`: the name of that file.
+    table of its own, which is changed directly: in memory, or in a file without a name. `source_name`: the name of the
+    file that is left as it is.
     """
 
     def __init__(
@@ -31,29 +38,31 @@ class ObjectIndex:
         reader: Reader | None = None,
         source_name: str = "",
         verify: Callable[[], None] | None = None,
+        make_room: RoomMaker | None = None,
     ) -> None:
-        """`verify`: makes sure that the file is what was written, None if that is known."""
+        """`verify`: makes sure that the file is what was written, None if that is known. `make_room`: for a table of
+        its own that is too large for memory.
+        """
         self.source_name = source_name
-        self._table = table
+        self._use(table)
         self._reader = reader
         self._verify = verify
-        self._changes = Changes() if reader is None else Changes(on_many=self._look_by_reading)
-        self._look = table.get
+        self._make_room = make_room
+        self._changes = Changes()
         self._length = len(table)
 
-    def _look_by_reading(self) -> None:
-        """Let the memory that a mapped file takes be had by the changes."""
-        if self._reader is not None:
-            self._look = self._table.read
-            self._reader.let_go()
+    def _use(self, table: IndexTable) -> None:
+        self._table = table
+        # What is looked at in a mapping counts as this process's memory.
+        self._look = table.read if table.is_large else table.get
 
     @classmethod
-    def empty(cls) -> ObjectIndex:
-        """Return an index without objects, in memory."""
-        return cls(IndexTable.new())
+    def empty(cls, make_room: RoomMaker | None = None) -> ObjectIndex:
+        """Return an index without objects, with a table of its own."""
+        return cls(IndexTable.new(make_room=make_room))
 
     @property
-    def in_memory(self) -> bool:
+    def owns_table(self) -> bool:
         """Whether the table itself takes the changes."""
         return self._reader is None
 
@@ -68,7 +77,7 @@ class ObjectIndex:
         return self._table.buckets
 
     def __len__(self) -> int:
-        return len(self._table) if self.in_memory else self._length
+        return len(self._table) if self.owns_table else self._length
 
     def get(self, object_id: bytes) -> Location | None:
         """Return the location of an object, or None."""
@@ -83,16 +92,21 @@ class ObjectIndex:
         old = self.get(object_id)
         if old is None:
             self._length += 1
-        self._changes[object_id] = location
+        self._change(object_id, location)
         return old
 
     def remove(self, object_id: bytes) -> None:
         """Forget an object that is in the index."""
-        if self.in_memory:
+        if self.owns_table:
             self._table.remove(object_id)
             return
         self._length -= 1
-        self._changes[object_id] = None
+        self._change(object_id, None)
+
+    def _change(self, object_id: bytes, location: Location | None) -> None:
+        self._changes[object_id] = location
+        if len(self._changes) > MOST_CHANGES:
+            self._leave_file(self._make_room)
 
     def id_batches(self, after: bytes | None = None) -> Iterator[tuple[bytes, ...]]:
         """Yield all object ids, or those after the id `after`, many at a time, in an order that holds until the next
@@ -138,33 +152,31 @@ class ObjectIndex:
 
     def move_to_memory(self) -> None:
         """Take table and changes into memory and let go of the file, which may be removed then."""
+        self._leave_file(None)
+
+    def _leave_file(self, make_room: RoomMaker | None) -> None:
+        """Go on with a copy of the table that has the changes in it."""
         if self._reader is None:
             return
-        table = IndexTable.load(memoryview(_content(self._table)), writable=True)
-        self.apply_to(table)
+        table = self._table.copy(make_room)
+        try:
+            self.apply_to(table)
+        except BaseException:
+            table.release()
+            raise
         self.close()
-        self._reader, self._table, self._look, self._changes = None, table, table.get, Changes()
+        self._use(table)
+        self._reader, self._changes = None, Changes()
 
-    def apply_to(self, table: IndexTable, let_go: Callable[[], object] = lambda: None) -> None:
-        """Make the changes in `table`, a copy of this index's own. `let_go`: gives back memory that looking into it
-        takes.
-        """
-        self._changes.apply_to(table, let_go)
+    def apply_to(self, table: IndexTable) -> None:
+        """Make the changes in `table`, a copy of this index's own."""
+        self._changes.apply_to(table)
 
     def close(self) -> None:
-        """Let go of the mapped file."""
+        """Let go of all files."""
+        self._table.release()
         if self._reader is not None:
-            self._table.release()
             self._reader.close()
-            self._changes = Changes()  # which knew this index
-
-
-def _content(table: IndexTable) -> bytearray:
-    """Return the whole table; not through its mapping, which would take as much again."""
-    content = bytearray()
-    for start in range(0, table.size, _PIECE):
-        content += table.read_at(start, _PIECE)
-    return content
 
 
 def in_batches(ids: Iterator[bytes]) -> Iterator[tuple[bytes, ...]]:

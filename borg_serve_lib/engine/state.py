@@ -5,6 +5,8 @@ Source of all rules: spec, repository-format.md sections 6, 11.2, 13 and 16.3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..format.entry import COMMIT_SIZE, DELETE_SIZE
 from ..format.hints import Hints
 from ..format.shadows import ShadowIndex
@@ -23,9 +25,10 @@ class TransactionState:
         self.puts = self.shadowed = self.deletes = 0
 
     @classmethod
-    def empty(cls) -> TransactionState:
-        """Return the state of a repository without segments."""
-        return cls(Hints(segments={}, compact={}, storage_quota_use=0, shadow_index=ShadowIndex()))
+    def empty(cls, scratch_path: Callable[[], str | None] = lambda: None) -> TransactionState:
+        """Return the state of a repository without segments. `scratch_path`: see ShadowIndex."""
+        shadow_index = ShadowIndex(scratch_path=scratch_path)
+        return cls(Hints(segments={}, compact={}, storage_quota_use=0, shadow_index=shadow_index))
 
     @property
     def shrinks(self) -> bool:

@@ -111,7 +111,7 @@ class Transactions:
         """Open the index of the current transaction, unless it is in memory because it could not be written."""
         if self.index is None:
             transaction = self._transaction
-            self.index = ObjectIndex.empty() if transaction is None else self.caches.open_index(transaction)
+            self.index = self._empty_index() if transaction is None else self.caches.open_index(transaction)
 
     def verified_index(self) -> ObjectIndex:
         """Return the index of the current transaction, verified as a whole."""
@@ -148,7 +148,7 @@ class Transactions:
         self._reporter.report(ReplayStarted())
         index, state = self._base_for_recovery(base)
         try:
-            after = -1 if base is None or index.in_memory else base
+            after = -1 if base is None or index.owns_table else base
             with self._access.busy("making the index anew"):
                 replay(self._log, index, state, after=after, through=transaction, reporter=self._reporter)
             # Without a lock somebody else may be writing them.
@@ -172,7 +172,13 @@ class Transactions:
                     raise
             except CACHE_ERRORS as error:
                 self._report_damage(error)
-        return ObjectIndex.empty(), TransactionState.empty()
+        return self._empty_index(), self._empty_state()
+
+    def _empty_index(self) -> ObjectIndex:
+        return ObjectIndex.empty(self.caches.scratch.make_room)
+
+    def _empty_state(self) -> TransactionState:
+        return TransactionState.empty(self.caches.scratch.path)
 
     # --- begin, commit, rollback
 
@@ -191,7 +197,7 @@ class Transactions:
         transaction = self._prepare_index()
         if transaction is not None:
             self.rules = self.rules.after_a_commit()
-        state = TransactionState.empty() if transaction is None else self._read_state(transaction)
+        state = self._empty_state() if transaction is None else self._read_state(transaction)
         self.last_commit.restore()
         self._clean_up(transaction)
         self._log.continue_at(0 if transaction is None else transaction + 1)
@@ -415,7 +421,7 @@ class Transactions:
         """
         from .space import shortage
 
-        if self.state is None or self.index is None or self.index.in_memory:
+        if self.state is None or self.index is None or self.index.owns_table:
             return
         error = shortage(self._storage, self.state.hints, self._reporter)
         if error is not None:

@@ -21,6 +21,8 @@ from .hashlayout import (
     HEADER,
     HEADER_SIZE,
     MAGIC,
+    MOST_IN_MEMORY,
+    MOST_TOUCHED,
     NOWHERE,
     VALUE_SIZE,
     Layout,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Final
 
-    from ..buffers import Buffer, Source
+    from ..buffers import Buffer, Room, RoomMaker, Source
 
 __all__ = ["BUCKET_SIZE", "HEADER_SIZE", "MAGIC", "NOT_COUNTED", "SIZES", "IndexTable"]
 
@@ -44,6 +46,9 @@ _SEGMENT: Final = Struct("<I")
 _PART: Final = 4096
 """Entries laid out at once."""
 
+_PIECE: Final = 1 << 20
+"""Bytes copied at once."""
+
 NOT_COUNTED: Final = -1
 
 
@@ -51,36 +56,53 @@ class IndexTable:
     """A table in a buffer.
 
     `view`: the whole table in file format. It is borrowed from whoever called `load`, until a change needs another
-    number of buckets: from then on the table lies in memory of its own and `relocated` is True.
-    `buckets`: their number. `empty`: how many of them are EMPTY, or NOT_COUNTED.
+    number of buckets: from then on the table lies in a place of its own and `relocated` is True: in memory, or in a
+    file without a name if it `is_large`. `buckets`: their number. `empty`: how many of them are EMPTY, or NOT_COUNTED.
     """
 
     view: memoryview
     buckets: int
     empty: int
     relocated: bool
+    is_large: bool
 
     def __init__(
-        self, view: memoryview, *, entries: int, empty: int, writable: bool, source: Source | None = None
+        self,
+        view: memoryview,
+        *,
+        entries: int,
+        empty: int,
+        writable: bool,
+        source: Source | None = None,
+        room: Room | None = None,
+        make_room: RoomMaker | None = None,
     ) -> None:
-        """Use a valid table. `empty`: the number of EMPTY buckets, or NOT_COUNTED. See `new`, `load`."""
-        self._use(view, source)
+        """Use a valid table. `empty`: the number of EMPTY buckets, or NOT_COUNTED. See `new`, `load`, `copy`."""
+        self._own: Room | None = None
+        self._use(view, source, room)
         self.relocated = False
         self._entries = entries
         self.empty = empty
         self._writable = writable
+        self._make_room = make_room
 
-    def _use(self, view: memoryview, source: Source | None = None) -> None:
+    def _use(self, view: memoryview, source: Source | None, room: Room | None) -> None:
         self.view = view
-        self._source = source
+        self._source = source or room
+        self.is_large = len(view) > MOST_IN_MEMORY
+        self._spared = room if self.is_large else None
+        self._touched = 0
         self.buckets = (len(view) - HEADER_SIZE) // BUCKET_SIZE
         self._least_empty = hashsizes.least_empty(self.buckets)
         self._most_entries = hashsizes.upper_limit(self.buckets)
 
     @classmethod
-    def new(cls, entries: int = 0) -> IndexTable:
-        """Return an empty table in memory that takes `entries` objects without being rebuilt."""
-        return cls._from_layout(Layout(hashsizes.size_for(entries)))
+    def new(cls, entries: int = 0, make_room: RoomMaker | None = None) -> IndexTable:
+        """Return an empty table that takes `entries` objects without being rebuilt.
+
+        `make_room`: for when it becomes too large for memory.
+        """
+        return cls._from_layout(Layout(hashsizes.size_for(entries), make_room), make_room)
 
     @classmethod
     def from_items(cls, items: Iterable[tuple[bytes, int, int]], expected: int) -> IndexTable:
@@ -98,32 +120,74 @@ class IndexTable:
             at_most += len(part)
             if at_most > hashsizes.capacity(layout.buckets):
                 larger = Layout(hashsizes.size_for(at_most))
-                larger.add(raw_items(memoryview(layout.table)))
+                larger.add(raw_items(layout.view))
                 layout = larger
             layout.add(part)
         return cls._from_layout(layout)
 
     @classmethod
     def load(
-        cls, view: memoryview, *, writable: bool, empty: int = NOT_COUNTED, source: Source | None = None
+        cls,
+        view: memoryview,
+        *,
+        writable: bool,
+        empty: int = NOT_COUNTED,
+        source: Source | None = None,
+        room: Room | None = None,
+        make_room: RoomMaker | None = None,
     ) -> IndexTable:
         """Use the table in `view` (contiguous bytes) where it lies; no more than its header is read.
 
         `empty`: the number of its EMPTY buckets, if known: they need not be counted before the first change then.
         `source`: the file behind `view`, for reading it all: mapped pages would all count as this process's memory.
+        `room`: the same, if it is to be changed; it stays the caller's to close. `make_room`: for when another number
+        of buckets is needed and the table is too large for memory.
         Raises FileIntegrityError for what borg does not take for an index (spec: section 5.4), WrongState.
         """
         if writable and view.readonly:
             raise WrongState("the index is to be changed but its memory is read-only")
-        return cls(view, entries=_check_header(view), empty=empty, writable=writable, source=source)
+        return cls(
+            view,
+            entries=_check_header(view),
+            empty=empty,
+            writable=writable,
+            source=source,
+            room=room,
+            make_room=make_room,
+        )
 
     @classmethod
-    def _from_layout(cls, layout: Layout) -> IndexTable:
+    def _from_layout(cls, layout: Layout, make_room: RoomMaker | None = None) -> IndexTable:
         entries = layout.finish()
-        return cls(memoryview(layout.table), entries=entries, empty=layout.buckets - entries, writable=True)
+        return cls._owning(layout.view, layout.room, make_room, entries=entries, empty=layout.buckets - entries)
+
+    @classmethod
+    def _owning(
+        cls, view: memoryview, room: Room | None, make_room: RoomMaker | None, *, entries: int, empty: int
+    ) -> IndexTable:
+        table = cls(view, entries=entries, empty=empty, writable=True, room=room, make_room=make_room)
+        table._own = room
+        return table
+
+    def copy(self, make_room: RoomMaker | None = None) -> IndexTable:
+        """Return a table with the same content in a place of its own; `make_room`: as for `new`."""
+        room = make_room(self.size, self.pieces()) if make_room and self.is_large else None
+        if room is None:
+            content = bytearray()
+            for piece in self.pieces():  # not through a mapping, which would take as much again
+                content += piece
+        view = memoryview(content) if room is None else room.view
+        return self._owning(view, room, make_room, entries=self._entries, empty=self.empty)
+
+    def pieces(self) -> Iterator[Buffer]:
+        """Yield the whole table, part after part."""
+        return (self.read_at(start, _PIECE) for start in range(0, self.size, _PIECE))
 
     def release(self) -> None:
-        """Let go of the buffer. The table cannot be used any more."""
+        """Let go of the buffer, and of the file if it has one of its own. The table cannot be used any more."""
+        if self._own is not None:
+            self._own.close()
+            self._own = None
         # A released view makes every later use fail loudly, where an empty one would know no object.
         self.view = memoryview(b"")
         self.view.release()
@@ -205,6 +269,8 @@ class IndexTable:
         """
         self._demand_writable()
         _check_entry(object_id, segment, offset)
+        if self._spared is not None:
+            self._spare()
         home = HEADER_SIZE + HASH.unpack_from(object_id)[0] % self.buckets * BUCKET_SIZE
         key, before, old_offset = BUCKET.unpack_from(self.view, home)
         if before == EMPTY and self.empty > self._least_empty and self._entries <= self._most_entries:
@@ -234,6 +300,8 @@ class IndexTable:
     def remove(self, object_id: bytes) -> bool:
         """Forget an object; return whether it was there. Raises WrongState."""
         self._demand_writable()
+        if self._spared is not None:
+            self._spare()
         found = self._settle(object_id)[0]
         if found == NOWHERE:
             return False
@@ -247,6 +315,13 @@ class IndexTable:
     def _demand_writable(self) -> None:
         if not self._writable:
             raise WrongState("the index was loaded for reading only")
+
+    def _spare(self) -> None:
+        """Count a change; let go of the memory that so many have taken."""
+        self._touched += 1
+        if self._touched == MOST_TOUCHED and self._spared is not None:
+            self._spared.let_go()
+            self._touched = 0
 
     def _write_entries(self, entries: int) -> None:
         self._entries = entries
@@ -289,7 +364,7 @@ class IndexTable:
         Source: spec, section 5.3.
         """
         if self.empty == NOT_COUNTED:
-            self.empty = hashscan.count_empty(self.view[HEADER_SIZE:])
+            self.empty = hashscan.count_empty(self)
             if self.empty < self._least_empty:
                 return self.buckets
         # A header that says too little may hide that there is no room at all.
@@ -301,13 +376,17 @@ class IndexTable:
         return 0
 
     def _rebuild(self, capacity: int) -> None:
-        """Lay the table out anew in memory of its own, with at least `capacity` buckets and no DELETED one."""
+        """Lay the table out anew in a place of its own, with at least `capacity` buckets and no DELETED one."""
         # The header may be wrong: what is really there has to fit, and is what the new header says.
-        layout = Layout(max(hashsizes.fit(capacity), hashsizes.size_for(self.count_entries())))
+        buckets = max(hashsizes.fit(capacity), hashsizes.size_for(self.count_entries()))
+        layout = Layout(buckets, self._make_room)
         layout.add(self.items())
         self._entries = layout.finish()
         self.empty = layout.buckets - self._entries
-        self._use(memoryview(layout.table))
+        old, self._own = self._own, layout.room
+        self._use(layout.view, None, layout.room)
+        if old is not None:
+            old.close()
         self.relocated = True
 
 

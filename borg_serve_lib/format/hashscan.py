@@ -11,7 +11,6 @@ from functools import cache
 from itertools import chain, compress
 from struct import Struct
 
-from ..buffers import InMemory
 from ..limits import ID_SIZE
 from .hashlayout import BUCKET, BUCKET_SIZE, DELETED, EMPTY, HEADER_SIZE
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-    from ..buffers import Buffer, Source
+    from ..buffers import Source
 
 _CHUNK_BUCKETS: Final = 4096
 _CHUNK: Final = _CHUNK_BUCKETS * BUCKET_SIZE
@@ -53,9 +52,9 @@ def items(table: Source) -> Iterator[tuple[bytes, int, int]]:
     return chain.from_iterable(map(_items_of, _chunks(table, HEADER_SIZE)))
 
 
-def count_empty(buckets: Buffer) -> int:
-    """Return the number of EMPTY ones among whole buckets."""
-    return sum(_marks(chunk, 0).count(0xFF) for chunk in _chunks(InMemory(buckets), 0))
+def count_empty(table: Source, start: int = HEADER_SIZE) -> int:
+    """Return the number of EMPTY buckets from the position `start` on."""
+    return sum(_marks(chunk, 0).count(0xFF) for chunk in _chunks(table, start))
 
 
 def count_objects(table: Source) -> int:

@@ -10,7 +10,7 @@ from .shadows import ShadowIndex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any, Final, NoReturn
 
     from ..buffers import Source
@@ -90,12 +90,15 @@ def encode(hints: Hints) -> Iterator[bytes]:
     yield bytes(piece)
 
 
-def decode(source: Source) -> Hints:
-    """Return the hints in a file of version 1 or 2, read piece by piece. Raises FileIntegrityError, StorageError."""
+def decode(source: Source, scratch_path: Callable[[], str | None] = lambda: None) -> Hints:
+    """Return the hints in a file of version 1 or 2, read piece by piece. `scratch_path`: see ShadowIndex.
+
+    Raises FileIntegrityError, StorageError.
+    """
     import msgpack
 
     try:
-        content, shadow_index = _unpacked(source)
+        content, shadow_index = _unpacked(source, ShadowIndex(scratch_path=scratch_path))
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise FileIntegrityError(f"the hints are no msgpack ({type(error).__name__})") from None
     version = content.get(b"version")
@@ -115,8 +118,8 @@ def decode(source: Source) -> Hints:
     return Hints(segments, _counts(content, b"compact"), quota_use, shadow_index)
 
 
-def _unpacked(source: Source) -> tuple[dict[Any, Any], ShadowIndex]:
-    """Return the content of the one map that `source` is, and its shadow index apart.
+def _unpacked(source: Source, shadow_index: ShadowIndex) -> tuple[dict[Any, Any], ShadowIndex]:
+    """Return the content of the one map that `source` is, and its shadow index apart, which is empty before.
 
     Raises FileIntegrityError, StorageError, and what msgpack raises.
     """
@@ -132,11 +135,10 @@ def _unpacked(source: Source) -> tuple[dict[Any, Any], ShadowIndex]:
         use_list=False,
     )
     content: dict[Any, Any] = {}
-    shadow_index = ShadowIndex()
     for _ in range(unpacker.read_map_header()):
         name = unpacker.unpack()
         if name == b"shadow_index":
-            shadow_index = _read_shadows(unpacker)
+            _read_shadows(unpacker, shadow_index)
         else:
             content[name] = unpacker.unpack()
     if unpacker.tell() != source.size:
@@ -158,8 +160,7 @@ class _Stream:
         return piece
 
 
-def _read_shadows(unpacker: Any) -> ShadowIndex:
-    shadow_index = ShadowIndex()
+def _read_shadows(unpacker: Any, shadow_index: ShadowIndex) -> None:
     left = unpacker.read_map_header()
     while left:
         count = min(left, _BATCH)
@@ -174,7 +175,6 @@ def _read_shadows(unpacker: Any) -> ShadowIndex:
             _segment(segment)
         shadow_index.extend(ids, lists)
         left -= count
-    return shadow_index
 
 
 def _counts(content: dict[Any, Any], name: bytes) -> dict[int, int]:

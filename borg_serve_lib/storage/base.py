@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 from ..buffers import Buffer
-from ..errors import FileExists, StorageError
+from ..errors import FileExists, NotPermitted, StorageError
 from ..values import Value
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "StorageProvider",
     "Writer",
     "demand_small",
+    "random_suffix",
 ]
 
 NO_HARD_LINKS = frozenset(
@@ -167,6 +169,18 @@ class Storage(ABC):
     def create_copy(self, source: str, name: str) -> Patch:
         """Create `name` (an old file of that name is replaced) as a copy of `source` made inside the system."""
 
+    def create_scratch(self, parts: Iterable[Buffer]) -> Patch:  # noqa: ARG002 - what has none needs nothing of it
+        """Return a file that has no name and is gone when it is closed, filled with all `parts`, of which there are
+        any. NotPermitted where no such file can be had.
+        """
+        raise NotPermitted(errno.ENOTSUP, "no files without a name", "")
+
+    def scratch_path(self) -> str | None:
+        """Return an absolute path where no file is and one may be made, for whoever takes the name away again as soon
+        as the file is open; None where there is no such path. A file that a crash leaves goes with the next commit.
+        """
+        return None
+
     @abstractmethod
     def append(self, name: str, data: bytes) -> None:
         """Append `data` to `name`, which is created when missing. Not synced."""
@@ -182,7 +196,7 @@ class Storage(ABC):
 
         `must_be_new`: an existing file is FileExists and stays as it is.
         """
-        temporary = f"{name}-{_random_suffix()}.tmp"
+        temporary = f"{name}-{random_suffix()}.tmp"
         directory = name.rpartition("/")[0]
         writer = self.create(temporary)
         try:
@@ -266,7 +280,8 @@ class StorageProvider(ABC):
         """
 
 
-def _random_suffix() -> str:
+def random_suffix() -> str:
+    """Return a part of a name that no file has."""
     return "".join(_LETTERS[byte % len(_LETTERS)] for byte in os.urandom(8))
 
 

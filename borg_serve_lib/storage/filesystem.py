@@ -10,11 +10,12 @@ import os
 import stat
 
 from ..errors import StorageError
-from .base import DirectoryEntry, Storage, demand_small
+from .base import Buffer, DirectoryEntry, Storage, demand_small, random_suffix
 from .files import FilesystemPatch, FilesystemReader, FilesystemWriter, storage_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Final
 
 _COPY_LENGTH: Final = 1 << 30
@@ -110,6 +111,26 @@ class FilesystemStorage(Storage):
         finally:
             os.close(origin)
 
+    def create_scratch(self, parts: Iterable[Buffer]) -> FilesystemPatch:
+        name = _scratch_name()
+        descriptor = self._open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        try:
+            self.remove(name)
+            # Written, not only made that long: writing to the mapping cannot run out of space.
+            writer = FilesystemWriter(descriptor, name)
+            for part in parts:
+                writer.write(part)
+            return FilesystemPatch(descriptor, name)
+        except OSError as error:
+            os.close(descriptor)
+            raise storage_error(error, name) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def scratch_path(self) -> str:
+        return self._path(_scratch_name())
+
     def append(self, name: str, data: bytes) -> None:
         self._write_to(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, data)
 
@@ -201,6 +222,11 @@ class FilesystemStorage(Storage):
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _scratch_name() -> str:
+    """Return the name of a file that the next commit removes if it is left: an index that is none."""
+    return f"index.{random_suffix()}.tmp"
 
 
 def _copy(origin: int, target: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 
 from ..errors import (
     AlreadyExists,
@@ -229,6 +230,11 @@ class MemoryStorage(Storage):
             self.remove(name)
             raise
         return MemoryPatch(self._file(name))
+
+    def create_scratch(self, parts: Iterable[Buffer]) -> MemoryPatch:
+        file = _File()
+        MemoryWriter(self, file, "").write(*parts)
+        return MemoryPatch(file)
 
     def append(self, name: str, data: bytes) -> None:
         writer = MemoryWriter(self, self._files[name], name) if name in self._files else self.create(name)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 
 from ..errors import NotPermitted
-from .base import DirectoryEntry, Patch, Reader, Storage, StorageProvider, Writer
+from .base import Buffer, DirectoryEntry, Patch, Reader, Storage, StorageProvider, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import NoReturn
 
 
@@ -46,6 +47,9 @@ class ReadOnlyStorage(Storage):
 
     def create_copy(self, source: str, name: str) -> Patch:  # noqa: ARG002 - the port's signature
         _refuse(name)
+
+    def create_scratch(self, parts: Iterable[Buffer]) -> Patch:  # noqa: ARG002
+        _refuse("")
 
     def append(self, name: str, data: bytes) -> None:  # noqa: ARG002
         _refuse(name)

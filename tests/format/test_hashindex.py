@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import struct
+from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from borg_serve_lib.buffers import Buffer
 from borg_serve_lib.errors import FileIntegrityError, IntegrityError, InvalidArgument, UnknownMarker, WrongState
+from borg_serve_lib.format import hashindex, hashlayout
 from borg_serve_lib.format.hashindex import BUCKET_SIZE, HEADER_SIZE, MAGIC, SIZES, IndexTable
 from borg_serve_lib.limits import MANIFEST_ID, MAX_SEGMENT_NUMBER
 from tests import vectors_support as vectors
@@ -279,10 +281,114 @@ steps = st.lists(st.one_of(single, batch, st.just(("reload", []))), max_size=12)
 def test_random_changes_give_what_a_dict_gives_and_the_bytes_the_rules_give(
     steps: list[tuple[str, list[bytes]]],
 ) -> None:
-    table, plain, model = IndexTable.new(), PlainTable([NEVER_USED] * 1031), dict[bytes, tuple[int, int]]()
+    random_changes(steps, IndexTable.new(), lambda table: loaded(table.view))
+
+
+@settings(deadline=None, max_examples=60)
+@given(steps)
+def test_random_changes_in_files_give_the_same(steps: list[tuple[str, list[bytes]]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        treat_all_as_large(patch)
+        rooms = Rooms()
+        random_changes(steps, IndexTable.new(make_room=rooms.make), rooms.moved)
+        assert [room.closed for room in rooms.made] == [True] * (len(rooms.made) - 1) + [False]
+
+
+class Rooms:
+    """Files without names. `made`: all of them, the open ones and the closed ones."""
+
+    def __init__(self) -> None:
+        self.made: list[Room] = []
+
+    def make(self, size: int, parts: Iterable[Buffer]) -> Room:
+        self.made.append(Room(b"".join(parts)))
+        assert self.made[-1].size == size
+        return self.made[-1]
+
+    def moved(self, table: IndexTable) -> IndexTable:
+        copy = table.copy(self.make)
+        table.release()
+        return copy
+
+
+class Room:
+    def __init__(self, content: bytes) -> None:
+        self.view = memoryview(bytearray(content))
+        self.size = len(content)
+        self.let_go_of = 0
+        self.closed = False
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return bytes(self.view[offset : offset + length])
+
+    def let_go(self) -> None:
+        self.let_go_of += 1
+
+    def close(self) -> None:
+        self.view.release()
+        self.closed = True
+
+
+@pytest.fixture
+def all_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    treat_all_as_large(monkeypatch)
+
+
+def treat_all_as_large(patch: pytest.MonkeyPatch) -> None:
+    for module in (hashindex, hashlayout):
+        patch.setattr(module, "MOST_IN_MEMORY", 0)
+        patch.setattr(module, "MOST_TOUCHED", 3)
+
+
+@pytest.mark.usefixtures("all_large")
+def test_the_memory_that_changes_in_a_file_take_is_given_back_again_and_again() -> None:
+    rooms = Rooms()
+    table = IndexTable.new(make_room=rooms.make)
+    for number in range(31):
+        table.set(numbered(number), number, 8)
+    assert [room.let_go_of for room in rooms.made] == [10]
+    for number in range(31, 1000):
+        table.set(numbered(number), number, 8)
+    assert len(rooms.made) > 1
+    assert rooms.made[-1].let_go_of > 1000 // 3 - 20
+    assert [room.closed for room in rooms.made] == [True] * (len(rooms.made) - 1) + [False]
+    table.release()
+    assert rooms.made[-1].closed
+
+
+@pytest.mark.usefixtures("all_large")
+def test_a_large_table_stays_in_memory_where_there_is_no_room() -> None:
+    table = IndexTable.new(make_room=lambda size, parts: None)
+    for number in range(3000):
+        table.set(numbered(number), number, 8)
+    copy = table.copy(lambda size, parts: next(iter(parts)) and None)
+    assert bytes(copy.view) == bytes(table.view)
+    copy.set(numbered(1), 5, 5)
+    assert table.get(numbered(1)) == (1, 8)
+
+
+@pytest.mark.usefixtures("all_large")
+def test_a_table_that_leaves_a_callers_file_lets_it_be() -> None:
+    rooms = Rooms()
+    content = bytes(filled([numbered(number) for number in range(900)]).view)
+    file = Room(content)
+    table = IndexTable.load(file.view, writable=True, room=file, make_room=rooms.make)
+    for number in range(900, 2000):
+        table.set(numbered(number), number, 8)
+    assert table.relocated
+    assert not file.closed
+    table.release()
+    assert [room.closed for room in rooms.made] == [True] * len(rooms.made)
+    assert file.read_at(0, 4) == MAGIC[:4]
+
+
+def random_changes(
+    steps: list[tuple[str, list[bytes]]], table: IndexTable, reload: Callable[[IndexTable], IndexTable]
+) -> None:
+    plain, model = PlainTable([NEVER_USED] * 1031), dict[bytes, tuple[int, int]]()
     for number, (action, object_ids) in enumerate(steps):
         if action == "reload":
-            table = loaded(table.view)
+            table = reload(table)
         for object_id in object_ids:
             if action == "set":
                 location = (number, len(model))

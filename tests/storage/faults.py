@@ -6,7 +6,7 @@ are made of such steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -135,6 +135,13 @@ class FaultyStorage(Storage):
     def create_copy(self, source: str, name: str) -> Patch:
         self._faults.step("copy", name, needs_room=True)
         return FaultyPatch(self._faults, self._inner.create_copy(source, name), name)
+
+    def create_scratch(self, parts: Iterable[Buffer]) -> Patch:
+        self._faults.step("create scratch", "", needs_room=True)
+        return FaultyPatch(self._faults, self._inner.create_scratch(parts), "")
+
+    def scratch_path(self) -> str | None:
+        return self._inner.scratch_path()
 
     def append(self, name: str, data: bytes) -> None:
         tear = lambda: self._inner.append(name, data[: len(data) // 2])  # noqa: E731

@@ -370,19 +370,23 @@ def test_no_descriptor_is_left_open_or_handed_down(storage: FilesystemStorage, s
     fill(storage, "index.1", OLD_FILE)
     before = set(os.listdir("/proc/self/fd"))
     patch = storage.create_copy("index.1", "index.2")
+    scratch = storage.create_scratch([OLD_FILE])
     reader = storage.open_reader("index.1")
     reader.map()
     writer = storage.create("segment")
     for descriptor in set(os.listdir("/proc/self/fd")) - before:
         if os.path.exists(f"/proc/self/fd/{descriptor}"):
             assert not os.get_inheritable(int(descriptor))
-    for opened in (patch, reader, writer):
+    for opened in (patch, scratch, reader, writer):
         opened.close()
     storage.replace("nonce", b"x")
     storage.sync_directory()
     system.fail("posix_fallocate", errno.ENOSPC)
     with pytest.raises(NoSpace):
         storage.create_copy("index.1", "index.3")
+    system.fail("writev", errno.ENOSPC)
+    with pytest.raises(NoSpace):
+        storage.create_scratch([OLD_FILE])
     assert set(os.listdir("/proc/self/fd")) == before
 
 

@@ -279,6 +279,19 @@ def test_a_copy_is_changed_in_place_and_the_source_stays(storage: Storage) -> No
     assert storage.read("index.1") == b"0123456789"
 
 
+def test_a_scratch_file_has_no_name_and_is_changed_in_place(storage: Storage) -> None:
+    scratch = storage.create_scratch([b"01234", b"", b"56789"])
+    assert names(storage) == {}
+    assert bytes(scratch.view) == b"0123456789"
+    scratch.view[2:4] = b"__"
+    scratch.let_go()
+    assert scratch.size == 10
+    assert [scratch.read_at(0, 4), scratch.read_at(8, 4), scratch.read_at(10, 1)] == [b"01__", b"89", b""]
+    scratch.close()
+    scratch.close()
+    assert names(storage) == {}
+
+
 def test_appended_text_follows_what_is_there(storage: Storage) -> None:
     storage.append("transactions", b"one\n")
     storage.append("transactions", b"two\n")

@@ -1,0 +1,74 @@
+"""Scratch: files without names, as long as the disk has room for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from borg_serve_lib.engine import scratch as scratch_module
+from borg_serve_lib.engine.scratch import Scratch
+from borg_serve_lib.errors import NoSpace, StorageError
+from borg_serve_lib.storage.filesystem import FilesystemStorage
+from borg_serve_lib.storage.memory import MemoryProvider, MemoryStorage
+from borg_serve_lib.storage.readonly import ReadOnlyStorage
+
+
+class Disk(FilesystemStorage):
+    """`free`: the bytes that it says are free, an error that it raises instead, or None."""
+
+    free: int | StorageError | None = None
+
+    def free_space(self) -> int | None:
+        if isinstance(self.free, StorageError):
+            raise self.free
+        return self.free
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    return Disk(str(tmp_path))
+
+
+@pytest.mark.parametrize("free", [None, 80])
+def test_there_is_room_where_much_more_is_free(disk: Disk, free: int | None) -> None:
+    disk.free = free
+    room = Scratch(disk).make_room(10, [b"01234", b"56789"])
+    assert room is not None
+    assert bytes(room.view) == b"0123456789"
+    room.close()
+
+
+@pytest.mark.parametrize("free", [0, 79, StorageError(5, "Input/output error", "")])
+def test_there_is_no_room_that_the_repository_may_need(disk: Disk, free: int | StorageError) -> None:
+    disk.free = free
+    assert Scratch(disk).make_room(10, [bytes(10)]) is None
+
+
+@pytest.mark.parametrize(("free", "is_there"), [(None, True), (1 << 30, True), ((1 << 30) - 1, False), (0, False)])
+def test_a_file_that_grows_needs_much_room(disk: Disk, free: int | None, is_there: bool) -> None:
+    disk.free = free
+    path = Scratch(disk).path()
+    assert (path is not None) == is_there
+    assert path is None or (Path(path).parent == Path(disk.location) and not Path(path).exists())
+
+
+def test_a_disk_that_cannot_tell_what_is_free_gets_no_file_that_grows(disk: Disk) -> None:
+    disk.free = StorageError(5, "Input/output error", "")
+    assert Scratch(disk).path() is None
+
+
+def test_nothing_is_written_where_nothing_may_be(disk: Disk) -> None:
+    scratch = Scratch(ReadOnlyStorage(disk))
+    assert scratch.make_room(10, [bytes(10)]) is None
+    assert scratch.path() is None
+
+
+def test_what_fails_after_all_means_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch_module, "_ROOM_TO_LEAVE", 0)
+    storage = MemoryProvider((str(tmp_path),)).create(str(tmp_path / "r"), make_parent_dirs=False)
+    assert isinstance(storage, MemoryStorage)
+    storage.capacity = 5
+    with pytest.raises(NoSpace):
+        storage.create_scratch([bytes(10)])
+    assert Scratch(storage).make_room(10, [bytes(10)]) is None
