@@ -59,6 +59,10 @@ of it has come. The largest chunks of borg's default chunkers, 8 MiB, stay below
 MAX_GATHERED_REPLIES: Final = 1 << 17
 """Bytes of replies that are gathered while more calls wait; they go out before the next read in any case."""
 
+MAX_REPLY_IDS: Final = MAX_MESSAGE_SIZE // (3 + ID_SIZE)
+"""Object ids of the longest list in a reply: clients take replies of 60 MiB (spec: rpc.md section 1.2), and ask for
+100,000 ids at once at most."""
+
 MAX_ANNOUNCED_GETS: Final = 64
 """Waiting gets that are announced to the storage at once; clients 1.1 to 1.4 keep up to 100 on their way."""
 

@@ -66,17 +66,21 @@ class CacheFiles:
             table.empty = empty
             verify = None
         else:
-            verify = lambda: self._verify_index(transaction, reader, table)  # noqa: E731
+            verify = lambda to_change: self._verify_index(transaction, reader, table, to_change)  # noqa: E731
         return ObjectIndex(table, reader, name, verify, self.scratch.make_room)
 
     def forget(self) -> None:
         """Take no index for one written here: somebody else may have written since."""
         self._own = None
 
-    def _verify_index(self, transaction: int, reader: Reader, table: IndexTable) -> None:
+    def _verify_index(self, transaction: int, reader: Reader, table: IndexTable, to_change: bool) -> None:
         # Read, not mapped: of a place that a disk cannot read an error comes back, and no signal.
         digests = self._integrity(transaction).index
         if digests is None:
+            return
+        name = f"index.{transaction}"
+        if not to_change:
+            digests.verify_index(name, reader)
             return
         from ..format.hashscan import count_empty
 
@@ -86,7 +90,7 @@ class CacheFiles:
             nonlocal empty
             empty += count_empty(InMemory(buckets), 0)
 
-        digests.verify_index(f"index.{transaction}", reader, count)
+        digests.verify_index(name, reader, count)
         table.empty = empty
 
     def read_hints(self, transaction: int) -> Hints:

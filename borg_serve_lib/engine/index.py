@@ -37,10 +37,11 @@ class ObjectIndex:
         table: IndexTable,
         reader: Reader | None = None,
         source_name: str = "",
-        verify: Callable[[], None] | None = None,
+        verify: Callable[[bool], None] | None = None,
         make_room: RoomMaker | None = None,
     ) -> None:
-        """`verify`: makes sure that the file is what was written, None if that is known. `make_room`: for a table of
+        """`verify`: makes sure that the file is what was written, None if that is known; it is told whether the index
+        is to be changed. `make_room`: for a table of
         its own that is too large for memory.
         """
         self.source_name = source_name
@@ -139,10 +140,12 @@ class ObjectIndex:
         changed = ((object_id, *location) for object_id, location in changes.placed())
         return chain(unchanged, changed)
 
-    def verify(self) -> None:
-        """Make sure once that the file under the index is what was written. Raises FileIntegrityError, StorageError."""
+    def verify(self, *, to_change: bool = False) -> None:
+        """Make sure once that the file under the index is what was written. `to_change`: what changes of it need to
+        know is read as well. Raises FileIntegrityError, StorageError.
+        """
         if self._verify is not None:
-            self._verify()
+            self._verify(to_change)
             self._verify = None
 
     @property

@@ -165,7 +165,7 @@ class Transactions:
             try:
                 index = self.caches.open_index(base)
                 try:
-                    index.verify()
+                    index.verify(to_change=True)
                     return index, TransactionState(self.caches.read_hints(base))
                 except BaseException:
                     index.close()
@@ -214,7 +214,7 @@ class Transactions:
                 self._transaction = self.current()
                 self._load_index()
             assert self.index is not None  # noqa: S101
-            self.index.verify()
+            self.index.verify(to_change=True)
         except CACHE_ERRORS as error:
             self._report_damage(error)
             self.rollback()

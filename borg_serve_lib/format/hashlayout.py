@@ -39,8 +39,8 @@ MOST_IN_MEMORY: Final = 32 << 20
 """Bytes of the largest table that lies in memory: of some 600,000 objects. A larger one is a file, if there is room on
 the disk, and of a file only what is looked at is in memory."""
 
-MOST_TOUCHED: Final = 1024
-"""Changes in a large file after which the memory that they took is given back: a change may bring 16 pages in."""
+MOST_TOUCHED: Final = 256
+"""Changes in a large file after which the memory that they took is given back: each may bring 16 pages in, and more."""
 
 HEADER: Final = Struct("<8siibb")
 BUCKET: Final = Struct("<32sII")

@@ -156,12 +156,12 @@ class ShadowIndex:
         path = self._scratch_path()
         if path is None:
             return
-        from .shadowdatabase import ShadowDatabase
-
         try:
+            from .shadowdatabase import ShadowDatabase
+
             database = ShadowDatabase(path)
             for batch in self.batches():
                 database.extend(*zip(*batch, strict=True))
-        except StorageError:
+        except (StorageError, ImportError):  # a Python without SQLite
             return  # memory has to do
         self._entries = database

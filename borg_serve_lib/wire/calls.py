@@ -7,8 +7,8 @@ to each call and its reply. Source: spec, rpc.md sections 1.1, 1.3 and 1.5.
 from __future__ import annotations
 
 from ..buffers import Buffer
-from ..errors import ProtocolError, UnexpectedRPCDataFormat
-from ..limits import MAX_ARGUMENT_NAME, MAX_METHOD_NAME, MAX_TEXT_MSGID
+from ..errors import InvalidArgument, ProtocolError, UnexpectedRPCDataFormat
+from ..limits import MAX_ARGUMENT_NAME, MAX_METHOD_NAME, MAX_REPLY_IDS, MAX_TEXT_MSGID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,12 +173,17 @@ def data_reply_head(call: Call, size: int) -> bytes:
 
 
 def ids_reply(call: Call, batches: Iterable[tuple[bytes, ...]]) -> Reply:
-    """Return the reply that carries object ids as one list: as `result_reply`, in less time and room."""
+    """Return the reply that carries object ids as one list: as `result_reply`, in less time and room.
+
+    Raises InvalidArgument when there are too many for a reply.
+    """
     count = 0
     parts = []
     for batch in batches:
         if batch:
             count += len(batch)
+            if count > MAX_REPLY_IDS:
+                raise InvalidArgument(f"more than {MAX_REPLY_IDS} object ids are too many for one reply: use a limit")
             parts.append(_ID_HEADER + _ID_HEADER.join(batch))
     return (_result_head(call) + _array_header(count), *parts)
 

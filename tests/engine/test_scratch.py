@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from borg_serve_lib.errors import NoSpace, StorageError
 from borg_serve_lib.storage.filesystem import FilesystemStorage
 from borg_serve_lib.storage.memory import MemoryProvider, MemoryStorage
 from borg_serve_lib.storage.readonly import ReadOnlyStorage
+from tests.confinement.support import AVAILABLE
 
 
 class Disk(FilesystemStorage):
@@ -72,3 +75,28 @@ def test_what_fails_after_all_means_memory(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(NoSpace):
         storage.create_scratch([bytes(10)])
     assert Scratch(storage).make_room(10, [bytes(10)]) is None
+
+
+CONFINED = """
+import sys
+from borg_serve_lib.confinement.landlock import Landlock
+from borg_serve_lib.confinement.process import confine_process
+from borg_serve_lib.engine.scratch import Scratch
+from borg_serve_lib.format.shadows import ShadowIndex
+from borg_serve_lib.storage.filesystem import FilesystemStorage
+if sys.argv[2] == "True":
+    confine_process(Landlock(), [sys.argv[1]], writable=True, strictly=True)
+scratch = Scratch(FilesystemStorage(sys.argv[1]))
+print(bytes(scratch.make_room(4, [b"room"]).view).decode())
+shadows = ShadowIndex(scratch_path=scratch.path, most_loose=0, most_in_memory=0)
+for number in range(3):
+    shadows.add(bytes([number]) * 32, number)
+print(type(shadows._entries).__name__)
+"""
+
+
+def test_a_confined_process_has_scratch_files_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CONFINED, str(tmp_path), str(AVAILABLE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("room\nShadowDatabase\n", "")
+    assert list(tmp_path.iterdir()) == []

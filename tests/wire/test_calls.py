@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from borg_serve_lib.errors import ProtocolError, UnexpectedRPCDataFormat
-from borg_serve_lib.limits import MAX_ARGUMENT_NAME, MAX_METHOD_NAME, MAX_TEXT_MSGID
+from borg_serve_lib.errors import InvalidArgument, ProtocolError, UnexpectedRPCDataFormat
+from borg_serve_lib.limits import MAX_ARGUMENT_NAME, MAX_MESSAGE_SIZE, MAX_METHOD_NAME, MAX_REPLY_IDS, MAX_TEXT_MSGID
 from borg_serve_lib.wire.calls import (
     POSITIONAL,
     Call,
@@ -185,6 +185,13 @@ def test_a_reply_with_ids_is_the_one_msgpack_makes(count: int) -> None:
         batches = [(), *(tuple(ids[start : start + batch]) for start in range(0, count, batch)), ()]
         assert b"".join(ids_reply(NAMED, batches)) == packed({"i": 5, "r": ids})
         assert b"".join(ids_reply(OLD, batches)) == packed((1, 5, None, ids))
+
+
+def test_a_reply_has_no_more_ids_than_clients_take() -> None:
+    most = [(bytes(32),) * MAX_REPLY_IDS]
+    assert MAX_MESSAGE_SIZE - 100 < sum(map(len, ids_reply(NAMED, most))) < MAX_MESSAGE_SIZE + 10
+    with pytest.raises(InvalidArgument, match="limit"):
+        ids_reply(NAMED, [*most, (bytes(32),)])
 
 
 RESULTS = st.none() | st.booleans() | st.integers(0, 2**64 - 1) | st.binary() | st.text() | st.lists(st.binary())
