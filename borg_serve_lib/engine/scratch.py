@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..errors import StorageError
-from ..storage.base import Storage
+from ..storage.base import ScratchMap, Storage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ class Scratch:
         except StorageError:
             return None
 
-    def path(self) -> str | None:
-        """Return where a file may be made that takes a part of _LEAST_FREE: see Storage.scratch_path; None if there
-        is not as much room.
-        """
+    def make_map(self) -> ScratchMap | None:
+        """Return a map in a file that grows; None if less than _LEAST_FREE is free, or nothing may be written."""
         try:
             available = self._storage.free_space()
+            if available is not None and available < _LEAST_FREE:
+                return None
+            return self._storage.create_scratch_map()
         except StorageError:
             return None
-        return None if available is not None and available < _LEAST_FREE else self._storage.scratch_path()

@@ -5,11 +5,13 @@ Source of all rules: spec, repository-format.md sections 6, 11.2, 13 and 16.3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ..format.entry import COMMIT_SIZE, DELETE_SIZE
 from ..format.hints import Hints
 from ..format.shadows import ShadowIndex
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..format.shadowmap import MapMaker
 
 
 class TransactionState:
@@ -25,9 +27,9 @@ class TransactionState:
         self.puts = self.shadowed = self.deletes = 0
 
     @classmethod
-    def empty(cls, scratch_path: Callable[[], str | None] = lambda: None) -> TransactionState:
-        """Return the state of a repository without segments. `scratch_path`: see ShadowIndex."""
-        shadow_index = ShadowIndex(scratch_path=scratch_path)
+    def empty(cls, make_map: MapMaker = lambda: None) -> TransactionState:
+        """Return the state of a repository without segments. `make_map`: see ShadowIndex."""
+        shadow_index = ShadowIndex(make_map=make_map)
         return cls(Hints(segments={}, compact={}, storage_quota_use=0, shadow_index=shadow_index))
 
     @property

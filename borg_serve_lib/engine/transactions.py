@@ -178,7 +178,7 @@ class Transactions:
         return ObjectIndex.empty(self.caches.scratch.make_room)
 
     def _empty_state(self) -> TransactionState:
-        return TransactionState.empty(self.caches.scratch.path)
+        return TransactionState.empty(self.caches.scratch.make_map)
 
     # --- begin, commit, rollback
 

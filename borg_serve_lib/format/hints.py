@@ -10,10 +10,11 @@ from .shadows import ShadowIndex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import Any, Final, NoReturn
 
     from ..buffers import Source
+    from .shadowmap import MapMaker
 
 VERSION: Final = 2
 """The version written; version 1, of borg 1.0, is read too."""
@@ -90,15 +91,15 @@ def encode(hints: Hints) -> Iterator[bytes]:
     yield bytes(piece)
 
 
-def decode(source: Source, scratch_path: Callable[[], str | None] = lambda: None) -> Hints:
-    """Return the hints in a file of version 1 or 2, read piece by piece. `scratch_path`: see ShadowIndex.
+def decode(source: Source, make_map: MapMaker = lambda: None) -> Hints:
+    """Return the hints in a file of version 1 or 2, read piece by piece. `make_map`: see ShadowIndex.
 
     Raises FileIntegrityError, StorageError.
     """
     import msgpack
 
     try:
-        content, shadow_index = _unpacked(source, ShadowIndex(scratch_path=scratch_path))
+        content, shadow_index = _unpacked(source, ShadowIndex(make_map=make_map))
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise FileIntegrityError(f"the hints are no msgpack ({type(error).__name__})") from None
     version = content.get(b"version")

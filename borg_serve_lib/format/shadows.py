@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Final, TypeAlias
 
-    from .shadowdatabase import ShadowDatabase
+    from .shadowmap import MapMaker, ShadowMap
     from .shadowtable import ShadowTable
 
     Batch: TypeAlias = list[tuple[bytes, Sequence[int]]]
@@ -23,7 +23,7 @@ MOST_LOOSE: Final = 1 << 16
 """Objects kept in a dict, which is quicker, at 150 bytes each; beyond that all of them are in a table."""
 
 MOST_IN_MEMORY: Final = 1 << 20
-"""Objects kept in a table; beyond that all of them are in a database, if there is a place for it."""
+"""Objects kept in a table; beyond that all of them are in a map outside of memory, if there is one to be had."""
 
 _MOST_IN_TUPLE: Final = 8
 _MOST_SHARED: Final = 1 << 14
@@ -41,13 +41,13 @@ class ShadowIndex:
         self,
         entries: dict[bytes, Sequence[int]] | None = None,
         *,
-        scratch_path: Callable[[], str | None] = lambda: None,
+        make_map: MapMaker = lambda: None,
         most_loose: int = MOST_LOOSE,
         most_in_memory: int = MOST_IN_MEMORY,
     ) -> None:
-        """`entries`: is changed from now on; None for none. `scratch_path`: returns where a database may be made."""
-        self._entries: dict[bytes, Sequence[int]] | ShadowTable | ShadowDatabase = {} if entries is None else entries
-        self._scratch_path = scratch_path
+        """`entries`: is changed from now on; None for none. `make_map`: for when they are too many for memory."""
+        self._entries: dict[bytes, Sequence[int]] | ShadowTable | ShadowMap = {} if entries is None else entries
+        self._make_map = make_map
         self._most: int | None = most_loose
         self._most_in_memory = most_in_memory
         self._shared: dict[tuple[int, ...], tuple[int, ...]] = {}
@@ -153,15 +153,15 @@ class ShadowIndex:
             self._most = self._most_in_memory
             return
         self._most = None
-        path = self._scratch_path()
-        if path is None:
+        outside = self._make_map()
+        if outside is None:
             return
-        try:
-            from .shadowdatabase import ShadowDatabase
+        from .shadowmap import ShadowMap
 
-            database = ShadowDatabase(path)
+        shadows = ShadowMap(outside)
+        try:
             for batch in self.batches():
-                database.extend(*zip(*batch, strict=True))
-        except (StorageError, ImportError):  # a Python without SQLite
+                shadows.extend(*zip(*batch, strict=True))
+        except StorageError:
             return  # memory has to do
-        self._entries = database
+        self._entries = shadows

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ..buffers import Buffer
 from ..errors import FileExists, NotPermitted, StorageError
@@ -22,6 +22,7 @@ __all__ = [
     "DirectoryEntry",
     "Patch",
     "Reader",
+    "ScratchMap",
     "Storage",
     "StorageProvider",
     "Writer",
@@ -127,6 +128,40 @@ class Patch(ABC):
         """Release view and file without syncing. Closing twice is fine."""
 
 
+class ScratchMap(ABC):
+    """Keys and values, bytes, of which only a part is in memory. It closes itself when nobody has it any more."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return how many keys there are; that takes as long as reading them."""
+
+    @abstractmethod
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key`, None if it has none."""
+
+    @abstractmethod
+    def __setitem__(self, key: bytes, value: bytes) -> None:
+        """Give `key` a value."""
+
+    @abstractmethod
+    def __delitem__(self, key: bytes) -> None:
+        """Remove `key`, which has a value."""
+
+    @abstractmethod
+    def extend(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """Give keys that have none their values; those that have one keep it."""
+
+    @abstractmethod
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield keys and values in the order of the keys, of which none is empty; values may be changed and keys
+        removed meanwhile.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the file. Closing twice is fine."""
+
+
 class Storage(ABC):
     """The files of one repository."""
 
@@ -175,11 +210,11 @@ class Storage(ABC):
         """
         raise NotPermitted(errno.ENOTSUP, "no files without a name", "")
 
-    def scratch_path(self) -> str | None:
-        """Return an absolute path where no file is and one may be made, for whoever takes the name away again as soon
-        as the file is open; None where there is no such path. A file that a crash leaves goes with the next commit.
+    def create_scratch_map(self) -> ScratchMap:
+        """Return an empty map in a file that has no name and is gone when it is closed. NotPermitted where no such file
+        can be had.
         """
-        return None
+        raise NotPermitted(errno.ENOTSUP, "no files without a name", "")
 
     @abstractmethod
     def append(self, name: str, data: bytes) -> None:

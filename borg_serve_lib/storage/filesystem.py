@@ -10,7 +10,7 @@ import os
 import stat
 
 from ..errors import StorageError
-from .base import Buffer, DirectoryEntry, Storage, demand_small, random_suffix
+from .base import Buffer, DirectoryEntry, ScratchMap, Storage, demand_small, random_suffix
 from .files import FilesystemPatch, FilesystemReader, FilesystemWriter, storage_error
 
 TYPE_CHECKING = False
@@ -128,8 +128,12 @@ class FilesystemStorage(Storage):
             os.close(descriptor)
             raise
 
-    def scratch_path(self) -> str:
-        return self._path(_scratch_name())
+    def create_scratch_map(self) -> ScratchMap:
+        try:
+            from .scratchmap import DatabaseMap
+        except ImportError:  # a Python without SQLite
+            return super().create_scratch_map()
+        return DatabaseMap(self._path(_scratch_name()))
 
     def append(self, name: str, data: bytes) -> None:
         self._write_to(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, data)

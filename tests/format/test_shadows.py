@@ -1,53 +1,31 @@
-"""The shadow index: against the lists it stands for, loose, in a table and in a database."""
+"""The shadow index: against the lists it stands for, loose, in a table and in a map."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+import errno
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from borg_serve_lib.errors import NoSpace, StorageError
-from borg_serve_lib.format.shadowdatabase import ShadowDatabase
+from borg_serve_lib.errors import NoSpace
 from borg_serve_lib.format.shadows import ShadowIndex
+from borg_serve_lib.storage.memory import MemoryMap
 
 IDS = st.sampled_from([b"a" * 32, b"b" * 32, b"c" * 32])
 STEPS = st.lists(st.tuples(st.sampled_from(["add", "discard"]), IDS, st.integers(0, 3)), max_size=40)
 
 IN_MEMORY = {"dict": (100, 100), "table": (0, 100), "dict, then table": (2, 100)}
-LIMITS = IN_MEMORY | {"database": (0, 0), "table, then database": (0, 1), "all three": (0, 2)}
+LIMITS = IN_MEMORY | {"map": (0, 0), "table, then map": (0, 1), "all three": (0, 2)}
 """Most objects loose and most in memory."""
 
 PLACES = st.sampled_from(list(LIMITS))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def scratch() -> Iterator[None]:
-    directory = tempfile.mkdtemp()
-    Scratch.directory = directory
-    yield
-    assert os.listdir(directory) == []
-    shutil.rmtree(directory)
-
-
-class Scratch:
-    directory = ""
-    number = 0
-
-    @classmethod
-    def path(cls) -> str:
-        cls.number += 1
-        return f"{cls.directory}/{cls.number}"
-
-
 def shadows_in(place: str) -> ShadowIndex:
     most_loose, most_in_memory = LIMITS[place]
-    return ShadowIndex(scratch_path=Scratch.path, most_loose=most_loose, most_in_memory=most_in_memory)
+    return ShadowIndex(make_map=MemoryMap, most_loose=most_loose, most_in_memory=most_in_memory)
 
 
 def written(steps: list[tuple[str, bytes, int]], place: str) -> tuple[ShadowIndex, dict[bytes, list[int]]]:
@@ -118,8 +96,8 @@ def test_an_object_is_forgotten_and_may_be_heard_of_again(place: str) -> None:
     assert len(shadows) == 2
 
 
-def test_many_objects_in_a_database_are_all_told() -> None:
-    shadows = shadows_in("database")
+def test_many_objects_in_a_map_are_all_told() -> None:
+    shadows = shadows_in("map")
     ids = [number.to_bytes(4, "big") * 8 for number in range(3000)]
     for object_id in ids:
         shadows.add(object_id, 2**32 - 1025)
@@ -128,32 +106,17 @@ def test_many_objects_in_a_database_are_all_told() -> None:
     assert same(shadows, {object_id: [] for object_id in ids})
 
 
-def test_where_no_database_can_be_made_memory_has_to_do(tmp_path: Path) -> None:
-    for scratch_path in (lambda: None, lambda: str(tmp_path / "missing" / "shadows")):
-        shadows = ShadowIndex(scratch_path=scratch_path, most_loose=0, most_in_memory=0)
-        for number in range(10):
-            shadows.add(bytes([number]) * 32, number)
-        assert same(shadows, {bytes([number]) * 32: [number] for number in range(10)})
+class FullMap(MemoryMap):
+    def extend(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        raise NoSpace(errno.ENOSPC, "No space left on device", "")
 
 
-def test_a_database_that_the_disk_has_no_room_for_says_so(tmp_path: Path) -> None:
-    database = ShadowDatabase(str(tmp_path / "shadows"))
-    assert list(tmp_path.iterdir()) == []
-    database._run("PRAGMA max_page_count = 3")
-    with pytest.raises(NoSpace):
-        database[bytes(32)] = tuple(range(3000))
-    with pytest.raises(NoSpace):
-        database.extend([number.to_bytes(4, "big") * 8 for number in range(1000, 2000)], [(1,)] * 1000)
-
-
-def test_whatever_goes_wrong_with_a_database_is_an_error_of_the_storage(tmp_path: Path) -> None:
-    database = ShadowDatabase(str(tmp_path / "shadows"))
-    database._run("DROP TABLE shadows")
-    with pytest.raises(StorageError) as failure:
-        database.get(bytes(32))
-    assert "shadows" not in str(failure.value)
-    with pytest.raises(StorageError):
-        database.extend([bytes(32)], [(1,)])
+@pytest.mark.parametrize("make_map", [lambda: None, FullMap])
+def test_where_no_map_can_be_had_memory_has_to_do(make_map: Callable[[], MemoryMap | None]) -> None:
+    shadows = ShadowIndex(make_map=make_map, most_loose=0, most_in_memory=0)
+    for number in range(10):
+        shadows.add(bytes([number]) * 32, number)
+    assert same(shadows, {bytes([number]) * 32: [number] for number in range(10)})
 
 
 def test_what_was_superseded_once_shares_a_tuple() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import attrs
 
 from borg_serve_lib.buffers import Buffer
-from borg_serve_lib.storage.base import DirectoryEntry, Patch, Reader, Storage, StorageProvider, Writer
+from borg_serve_lib.storage.base import DirectoryEntry, Patch, Reader, ScratchMap, Storage, StorageProvider, Writer
 from borg_serve_lib.storage.files import storage_error
 
 
@@ -140,8 +140,9 @@ class FaultyStorage(Storage):
         self._faults.step("create scratch", "", needs_room=True)
         return FaultyPatch(self._faults, self._inner.create_scratch(parts), "")
 
-    def scratch_path(self) -> str | None:
-        return self._inner.scratch_path()
+    def create_scratch_map(self) -> ScratchMap:
+        self._faults.step("create scratch", "", needs_room=True)
+        return self._inner.create_scratch_map()
 
     def append(self, name: str, data: bytes) -> None:
         tear = lambda: self._inner.append(name, data[: len(data) // 2])  # noqa: E731
