@@ -6,8 +6,10 @@ Source: spec, repository-format.md section 17.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
+from ..buffers import Buffer
 from ..errors import BorgServeError, IntegrityError, NotPermitted
 from ..events.maintenance import (
     CheckDetail,
@@ -32,7 +34,15 @@ from .settings import Settings
 from .state import TransactionState
 from .transactions import Transactions
 
+_MOST_KEPT = 64 << 20
+"""Bytes of heads that are kept of all segments read ahead together: a fifth of what a connection may take at all. With
+two threads that is 450,000 entries of each, with eight 180,000; a segment with more is read a second time.
+"""
+
 _NOT_FOUND = "<not found>"
+
+_Outcome: TypeAlias = Iterable[Buffer] | IntegrityError
+"""The heads of a segment's entries, in pieces, or what is wrong with it."""
 
 
 class RepositoryFiles(Value):
@@ -65,6 +75,7 @@ class Check:
         self._repair = repair
         self._deadline = deadline
         self._threads = usable_cores()
+        self._most_kept = _MOST_KEPT // (self._threads + 2)
         self._committed = committed
         self._proof = None if repair or committed is None else IndexProof(committed)
         self.errors = False
@@ -130,7 +141,7 @@ class Check:
         except NotPermitted as error:
             self.note(f"the next partial check cannot go on from here: {error.reason}")
 
-    def _check_segment(self, segment: int, outcome: bytearray | IntegrityError) -> None:
+    def _check_segment(self, segment: int, outcome: _Outcome) -> None:
         self._files.reporter.report(CheckDetail(f"checking segment file {self._file_name(segment)}..."))
         if isinstance(outcome, IntegrityError):
             self.found(str(outcome))
@@ -143,23 +154,41 @@ class Check:
         if self._repair:
             self._apply(segment, outcome)
         elif self._proof is not None and self._deadline is None and not isinstance(outcome, IntegrityError):
-            self._proof.show(segment, outcome)
+            try:
+                self._proof.show(segment, outcome)
+            except IntegrityError as error:
+                self.found(str(error))
 
-    def _apply(self, segment: int, outcome: bytearray | IntegrityError) -> None:
-        """Gather what a segment says in `rebuilt` and `state`; a damaged one says nothing."""
-        entries = of_heads(b"" if isinstance(outcome, IntegrityError) else outcome)
+    def _apply(self, segment: int, outcome: _Outcome) -> None:
+        """Gather what a segment says in `rebuilt` and `state`; a damaged one says nothing.
+
+        Raises IntegrityError if it was whole when it was read first and no longer is: some of it may be in there then.
+        """
+        entries = of_heads(() if isinstance(outcome, IntegrityError) else outcome)
         apply_segment(segment, entries, self._files.log, self.rebuilt, self.state)
 
-    def _verify(self, segment: int) -> bytearray | IntegrityError:
-        """Return the heads of all entries of a segment, or what is wrong with it. In any thread.
+    def _verify(self, segment: int) -> _Outcome:
+        """Read a segment through; return the heads of all its entries, or what is wrong with it. In any thread.
 
-        The error goes back as a value: it is a finding, not the end of the check.
+        The error goes back as a value: it is a finding, not the end of the check. Heads that are too many to keep are
+        read again, and checked again, when they are asked for.
         """
+        kept: list[bytearray] = []
+        size = 0
         try:
-            with self._files.log.source(segment) as source:
-                return checked_heads(source, segment)
+            for heads in self._heads(segment):
+                size += len(heads)
+                if size <= self._most_kept:
+                    kept.append(heads)
+                else:
+                    kept.clear()
         except IntegrityError as error:
             return error
+        return kept if size <= self._most_kept else self._heads(segment)
+
+    def _heads(self, segment: int) -> Iterator[bytearray]:
+        with self._files.log.source(segment) as source:
+            yield from checked_heads(source, segment)
 
     def _recover_segment(self, segment: int) -> None:
         with self._files.log.source(segment) as source:

@@ -5,12 +5,12 @@ Source: spec, repository-format.md section 16.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import islice
 
 from ..errors import IntegrityError
 from ..format import segment as segment_format
-from ..format.entry import COMMIT_SIZE, DELETE, PUT, put_header
-from ..limits import ID_SIZE
+from ..format.entry import COMMIT_SIZE, DELETE, PUT, PUT_HEADER_SIZE, put_header
 from ..reporting import Reporter
 from ..values import Value
 from .index import ObjectIndex
@@ -76,8 +76,9 @@ def compact(
     `indexed_transaction`: N of the index.N on disk, which a crash would fall back to; entries of later segments are
     not yet safe to drop. `free_space`: None where there is enough for whatever is to be moved; else it tells the bytes
     that are free, and compaction goes from the segment with the least to move to that with the most, as far as each
-    step's gain lets it. A damaged segment stays as it is. Raises StorageError, and WrongState if the lock was taken
-    away: the log asks for it before it removes what a COMMIT has made superfluous, which may be gone by then.
+    step's gain lets it. A damaged segment stays as it is. Raises StorageError; IntegrityError if the damage of one
+    spreads while it is dealt with; and WrongState if the lock was taken away: the log asks for it before it removes
+    what a COMMIT has made superfluous, which may be gone by then.
     """
     compaction = _Compaction(
         log,
@@ -179,25 +180,33 @@ class _Compaction:
                 location = self._index.get(object_id)
                 if location == (segment, offset):
                     self._move_put(object_id, segment, data)
-                    done.copied(object_id, size)
+                    done.copied_size += size
                 else:
                     if location is not None and location[0] == segment:
                         # Another PUT of this segment is current: or the index is wrong, and this one must not go.
                         self._log.put_size(object_id, *location)
                     state.unshadow(object_id, segment)
                     state.put_removed(size)
-                    done.left_out(object_id, size)
+                done.size += size
             elif tag == DELETE and self._index.get(object_id) is None:
                 self._move_delete(object_id, segment)
+            done.entries += 1
 
     def _keep(self, segment: int, done: _Moved) -> None:
-        """Let the books say that `segment` stays, with what was copied from it superseded by the copies."""
+        """Let the books say that `segment` stays, with what was copied from it superseded by the copies.
+
+        Raises IntegrityError when there is damage before the place where it was met first.
+        """
         from ..events.maintenance import DamagedSegmentKept
 
         self._reporter.report(DamagedSegmentKept(segment))
         hints = self._state.hints
-        for object_id in done.ids():
-            hints.shadow_index.add(object_id, segment)
+        with self._log.source(segment) as source:
+            # Head by head, as not a byte beyond them is known to be readable: a superseded PUT was not read further.
+            heads = segment_format.headers(source, segment, window=PUT_HEADER_SIZE)
+            for tag, object_id, *_ in islice(heads, done.entries):
+                if tag == PUT:
+                    hints.shadow_index.add(object_id, segment)
         self._state.free(segment, done.copied_size)
         hints.storage_quota_use += done.size
 
@@ -251,26 +260,10 @@ class _Compaction:
 
 
 class _Moved:
-    """What was done about the PUTs of one segment, in case that it has to stay. `size`: bytes of all their entries;
-    `copied_size`: of those that were copied.
+    """How far one segment was moved, in case that it has to stay; its ids, maybe millions, are read again then.
+
+    `entries`: how many were dealt with. `size`: bytes of the PUTs among them; `copied_size`: of those that were copied.
     """
 
     def __init__(self) -> None:
-        self.size = 0
-        self.copied_size = 0
-        self._ids = bytearray()  # not as objects: a segment may have millions
-
-    def left_out(self, object_id: bytes, size: int) -> None:
-        """A superseded PUT was not copied."""
-        self._ids += object_id
-        self.size += size
-
-    def copied(self, object_id: bytes, size: int) -> None:
-        """A current PUT was copied."""
-        self.left_out(object_id, size)
-        self.copied_size += size
-
-    def ids(self) -> Iterator[bytes]:
-        """Yield the object ids, in the order of the PUTs."""
-        for start in range(0, len(self._ids), ID_SIZE):
-            yield bytes(self._ids[start : start + ID_SIZE])
+        self.entries = self.size = self.copied_size = 0

@@ -29,7 +29,8 @@ def in_order(
 ) -> Generator[tuple[_Item, _Result], None, None]:
     """Yield each item with what `work` makes of it, in the order of `items`; what `work` raises is raised at its turn.
 
-    At most `threads` + 1 results are there at once. Closing the iterator waits for what has begun and begins no more.
+    At most `threads` + 2 results are there at once, with the one just yielded. Closing the iterator waits for what has
+    begun and begins no more.
     """
     if threads < 2 or len(items) < 2:
         for item in items:

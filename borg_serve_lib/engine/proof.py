@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..buffers import Buffer
-from ..format.entry import CHECKED_HEADER, DELETE, PUT
+from ..errors import IntegrityError
+from ..format.entry import DELETE, PUT
 from ..format.hashindex import IndexTable
+from ..format.heads import unpacked
 from ..format.segment import MAGIC_SIZE
 from .index import ObjectIndex
 
@@ -23,12 +27,22 @@ class IndexProof:
         self._refuted = False
         self._to_be_deleted = IndexTable.new()
 
-    def show(self, segment: int, heads: Buffer) -> None:
-        """Take the heads of one segment's entries (see format.heads) into account."""
+    def show(self, segment: int, pieces: Iterable[Buffer]) -> None:
+        """Take the heads of one segment's entries (see format.heads) into account.
+
+        Raises IntegrityError when `pieces` do: some of a damaged segment was shown, and nothing is proved any more.
+        """
+        try:
+            self._show(segment, pieces)
+        except IntegrityError:
+            self._refuted = True
+            raise
+
+    def _show(self, segment: int, pieces: Iterable[Buffer]) -> None:
         get = self._index.get
         offset = MAGIC_SIZE
         matching = 0
-        for size, tag, object_id in CHECKED_HEADER.iter_unpack(heads):
+        for size, tag, object_id in unpacked(pieces):
             if tag <= DELETE:
                 location = get(object_id)
                 if location is None:

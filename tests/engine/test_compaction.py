@@ -253,6 +253,41 @@ def test_damage_that_lets_a_large_current_object_pass_for_another_frees_nothing(
     repository.close()
 
 
+def kept_hints(path: Path) -> hints.Hints:
+    newest = max(path.glob("hints.*"), key=lambda file: int(file.name.split(".")[1]))
+    return hints.decode(InMemory(newest.read_bytes()))
+
+
+@pytest.mark.parametrize("size", [100, len(LARGE)], ids=["small", "large"])
+@pytest.mark.parametrize("number", range(7))
+def test_of_a_damaged_segment_the_hints_know_what_was_met_before_the_damage(path: Path, number: int, size: int) -> None:
+    repository = created(path)
+    for each in (0, 1, 2, 3, 4, 5, 2):  # of 2, the second one is current
+        repository.put(identity(each), bytes(size))
+    repository.delete(identity(5))
+    repository.commit(compact=False)
+    repository.delete(identity(0))
+    repository.commit(compact=False)
+    entries = [0, 1, 2, 3, 4, 5, "DELETE of 2", 2, "DELETE of 5"]
+    superseded = {0, 2, 5}
+    before = kept_hints(path)
+    assert {object_id for object_id, _ in before.shadow_index.items()} == {identity(each) for each in superseded}
+    at = 8 + sum(41 if isinstance(entry, str) else 41 + size for entry in entries[:number])
+    damage(path, at + 4)  # in its size: that ends every reading
+    repository.put(identity(9), b"nine")
+    with pytest.raises(IntegrityError):
+        repository.commit(compact=True, threshold=0)
+    repository.close()
+    met = [entry for entry in entries[:number] if not isinstance(entry, str)]
+    after = kept_hints(path)
+    for each in range(6):
+        shadows = list(after.shadow_index.get(identity(each)) or ())
+        assert shadows == [0] * ((each in superseded) or each in met), each
+    copied = len(set(met) - superseded)
+    assert after.compact[0] == before.compact[0] + copied * (41 + size)
+    assert after.storage_quota_use == before.storage_quota_use + 41 + 4 + copied * (41 + size)
+
+
 def test_emptied_directories_are_removed(path: Path) -> None:
     created(path).close()
     config = (path / "config").read_text().replace("segments_per_dir = 1000", "segments_per_dir = 2")

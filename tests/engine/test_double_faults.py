@@ -351,12 +351,13 @@ def test_a_lock_that_is_broken_during_compaction_costs_nothing_committed(
 
 
 @contextmanager
-def bad_sector(monkeypatch: pytest.MonkeyPatch, file: Path) -> Iterator[None]:
-    """Let the second 4096 bytes of a file be unreadable; what replaces it is another file, on other sectors."""
+def bad_sector(monkeypatch: pytest.MonkeyPatch, file: Path, begin: int = 4096) -> Iterator[None]:
+    """Let 4096 bytes of a file be unreadable; what replaces it is another file, on other sectors."""
+    end = begin + 4096
     read_at, inode = FilesystemReader.read_at, file.stat().st_ino
 
     def failing(self: FilesystemReader, offset: int, length: int) -> bytes:
-        if os.fstat(self._descriptor).st_ino == inode and offset < 8192 and min(offset + length, self.size) > 4096:
+        if os.fstat(self._descriptor).st_ino == inode and offset < end and min(offset + length, self.size) > begin:
             raise StorageError(errno.EIO, "Input/output error", str(file))
         return read_at(self, offset, length)
 
@@ -386,6 +387,68 @@ def test_a_repair_reads_around_what_cannot_be_read(path: Path, monkeypatch: pyte
     # Five entries of 1041 bytes touch that sector.
     assert len(saved) == 31 - 5
     assert saved.items() <= (wanted(range(30)) | {MANIFEST_ID: b"manifest"}).items()
+
+
+LARGE = bytes(1 << 20)
+LARGE_ENTRY = 41 + len(LARGE)
+
+
+def with_large_objects(path: Path) -> None:
+    """Make a repository with the objects 0 to 3 in segment 0, of which 1 is deleted and 3 is damaged."""
+    repository = created(path)
+    for number in range(4):
+        repository.put(identity(number), LARGE)
+    repository.commit(compact=False)
+    repository.delete(identity(1))
+    repository.commit(compact=False)
+    repository.close()
+    flip(segment_files(path)[0], 8 + 3 * LARGE_ENTRY + 100)
+
+
+def test_compaction_goes_round_damage_behind_a_superseded_object_that_cannot_be_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_large_objects(path)
+    repository = opened(path)
+    repository.put(MANIFEST_ID, b"manifest")
+    with bad_sector(monkeypatch, segment_files(path)[0], 8 + LARGE_ENTRY + 4096):
+        with pytest.raises(IntegrityError, match=rf"checksum mismatch \[segment 0, offset {8 + 3 * LARGE_ENTRY}\]"):
+            repository.commit(threshold=0.1)
+        repository.close()
+    assert 0 in segment_files(path)
+    newest = max(path.glob("hints.*"), key=lambda file: int(file.name.split(".")[1]))
+    shadow_index = hints_format.decode(InMemory(newest.read_bytes())).shadow_index
+    assert {object_id: list(segments) for object_id, segments in shadow_index.items()} == {
+        identity(number): [0] for number in range(3)
+    }
+    assert quota_use(path) == put_bytes(path)
+
+
+def test_damage_that_spreads_while_compaction_goes_round_it_loses_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_large_objects(path)
+    repository = opened(path)
+    repository.put(MANIFEST_ID, b"manifest")
+    keep = compaction._Compaction._keep
+
+    def keeping(self: compaction._Compaction, segment: int, done: compaction._Moved) -> None:
+        flip(segment_files(path)[0], 8 + 7)  # the size of object 0
+        keep(self, segment, done)
+
+    monkeypatch.setattr(compaction._Compaction, "_keep", keeping)
+    with pytest.raises(IntegrityError, match=r"short read \[segment 0, offset 8\]"):
+        repository.commit(threshold=0.1)
+    repository.close()
+    monkeypatch.undo()
+    assert readable(path) == {MANIFEST_ID: b"manifest", identity(2): LARGE}
+    repository = opened(path)
+    assert repository.check(repair=True)
+    repository.delete(identity(2))
+    repository.commit(threshold=0)
+    assert repository.check()
+    repository.close()
+    assert readable(path).keys() == {MANIFEST_ID}
 
 
 def test_an_object_that_cannot_be_read_does_not_keep_others_from_being_read(

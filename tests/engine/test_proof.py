@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from borg_serve_lib.engine.index import ObjectIndex
 from borg_serve_lib.engine.proof import IndexProof
+from borg_serve_lib.errors import IntegrityError
 from borg_serve_lib.format.entry import CHECKED_HEADER, COMMIT, COMMIT_SIZE, DELETE, PUT
 from borg_serve_lib.format.heads import of_heads
 
@@ -27,7 +31,7 @@ def packed(entries: list[tuple[int, bytes, int]]) -> bytes:
 def content_of(segments: list[bytes]) -> dict[bytes, tuple[int, int]]:
     content: dict[bytes, tuple[int, int]] = {}
     for number, heads in enumerate(segments):
-        for tag, object_id, offset, _ in of_heads(heads):
+        for tag, object_id, offset, _ in of_heads([heads]):
             if tag == PUT:
                 content[object_id] = (number, offset)
             elif tag == DELETE:
@@ -35,35 +39,43 @@ def content_of(segments: list[bytes]) -> dict[bytes, tuple[int, int]]:
     return content
 
 
-def holds(content: dict[bytes, tuple[int, int]], segments: list[bytes]) -> bool:
+def in_pieces(heads: bytes, entries: int) -> list[bytes]:
+    size = entries * CHECKED_HEADER.size
+    return [heads[start : start + size] for start in range(0, len(heads), size)]
+
+
+def holds(content: dict[bytes, tuple[int, int]], segments: list[bytes], entries: int = 9) -> bool:
+    """`entries`: how many of them are in one piece."""
     index = ObjectIndex.empty()
     for object_id, location in content.items():
         index.set(object_id, location)
     proof = IndexProof(index)
     for number, heads in enumerate(segments):
-        proof.show(number, heads)
+        proof.show(number, in_pieces(heads, entries))
     return proof.holds()
 
 
-@given(_segments, st.sampled_from(IDS), st.none() | st.tuples(st.integers(0, 3), st.integers(8, 130)))
-@example([[(PUT, IDS[0], 41), (PUT, IDS[0], 41)]], IDS[0], (0, 8))
-@example([[(PUT, IDS[0], 41), (DELETE, IDS[0], 41)]], IDS[0], (0, 49))
-@example([[(PUT, IDS[0], 41), (DELETE, IDS[0], 41)]], IDS[0], (0, 8))
-@example([[(PUT, IDS[0], 41)]], IDS[0], None)
-@example([[]], IDS[0], (3, 8))
+@given(
+    _segments, st.sampled_from(IDS), st.none() | st.tuples(st.integers(0, 3), st.integers(8, 130)), st.integers(1, 7)
+)
+@example([[(PUT, IDS[0], 41), (PUT, IDS[0], 41)]], IDS[0], (0, 8), 1)
+@example([[(PUT, IDS[0], 41), (DELETE, IDS[0], 41)]], IDS[0], (0, 49), 1)
+@example([[(PUT, IDS[0], 41), (DELETE, IDS[0], 41)]], IDS[0], (0, 8), 7)
+@example([[(PUT, IDS[0], 41)]], IDS[0], None, 7)
+@example([[]], IDS[0], (3, 8), 7)
 def test_a_proof_holds_exactly_for_what_the_entries_say(
-    history: list[list[tuple[int, bytes, int]]], object_id: bytes, location: tuple[int, int] | None
+    history: list[list[tuple[int, bytes, int]]], object_id: bytes, location: tuple[int, int] | None, entries: int
 ) -> None:
     segments = [packed(entries) for entries in history]
     content = content_of(segments)
-    assert holds(content, segments)
+    assert holds(content, segments, entries)
     other = dict(content)
     if location is None:
         other.pop(object_id, None)
     else:
         other[object_id] = location
-    assert holds(other, segments) is (other == content)
-    assert holds(content, segments[:-1]) is (content == content_of(segments[:-1]))
+    assert holds(other, segments, entries) is (other == content)
+    assert holds(content, segments[:-1], entries) is (content == content_of(segments[:-1]))
 
 
 def test_an_index_with_an_object_in_two_buckets_is_not_believed() -> None:
@@ -74,5 +86,17 @@ def test_an_index_with_an_object_in_two_buckets_is_not_believed() -> None:
     start = next(place for place in range(18, len(table.view), 40) if table.view[place : place + 32] == IDS[1])
     table.view[start + 40 : start + 80] = table.view[start : start + 40]
     proof = IndexProof(index)
-    proof.show(0, segments[0])
+    proof.show(0, segments)
+    assert not proof.holds()
+
+
+def test_a_segment_with_damage_behind_what_was_shown_of_it_proves_nothing() -> None:
+    def damaged() -> Iterator[bytes]:
+        yield packed([(DELETE, IDS[1], 41)])
+        raise IntegrityError("damaged")
+
+    proof = IndexProof(ObjectIndex.empty())
+    proof.show(0, [packed([(PUT, IDS[1], 41)])])
+    with pytest.raises(IntegrityError):
+        proof.show(1, damaged())
     assert not proof.holds()

@@ -15,6 +15,7 @@ from .sources import Bytes
 
 IDS = [bytes([number]) * 32 for number in range(1, 4)]
 WINDOWS = [9, 41, 42, 50, 100, 300, 1 << 20]
+PIECES = [1, 37, 100, 1 << 20]
 
 _puts = st.builds(
     lambda object_id, data: put_header(object_id, data) + data, st.sampled_from(IDS), st.binary(max_size=200)
@@ -22,9 +23,9 @@ _puts = st.builds(
 _entries = st.lists(_puts | st.sampled_from(IDS).map(delete_entry) | st.just(COMMIT_ENTRY), max_size=12)
 
 
-def outcome(content: bytes, window: int) -> object:
+def outcome(content: bytes, window: int, piece: int = 1 << 20) -> object:
     try:
-        return list(of_heads(checked_heads(Bytes(content), 3, window=window)))
+        return list(of_heads(checked_heads(Bytes(content), 3, window=window, piece=piece)))
     except IntegrityError as error:
         return str(error)
 
@@ -37,12 +38,20 @@ def expected(content: bytes) -> object:
     return [(tag, object_id or bytes(32), offset, size) for tag, object_id, offset, size in found]
 
 
-@given(_entries, st.sampled_from(WINDOWS))
-@example([COMMIT_ENTRY] * 5, 9)
-@example([], 41)
-def test_heads_are_those_of_the_entries(entries: list[bytes], window: int) -> None:
+@given(_entries, st.sampled_from(WINDOWS), st.sampled_from(PIECES))
+@example([COMMIT_ENTRY] * 5, 9, 37)
+@example([], 41, 37)
+def test_heads_are_those_of_the_entries(entries: list[bytes], window: int, piece: int) -> None:
     content = segment.MAGIC + b"".join(entries)
-    assert outcome(content, window) == expected(content)
+    assert outcome(content, window, piece) == expected(content)
+
+
+@pytest.mark.parametrize("entry", [COMMIT_ENTRY, delete_entry(IDS[0])], ids=["commits", "deletes"])
+def test_heads_are_handed_out_before_they_are_more_than_a_piece_and_those_of_a_window(entry: bytes) -> None:
+    source = Bytes(segment.MAGIC + entry * 1000)
+    sizes = [len(heads) for heads in checked_heads(source, 0, window=410, piece=1000)]
+    assert sum(sizes) == 37 * 1000
+    assert all(1000 <= size <= 1000 + 37 * 11 for size in sizes[:-1])
 
 
 @pytest.mark.parametrize("window", WINDOWS)
