@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from typing import TypeAlias
 
 from ..buffers import Buffer
@@ -77,10 +78,17 @@ class Check:
         self._threads = usable_cores()
         self._most_kept = _MOST_KEPT // (self._threads + 2)
         self._committed = committed
-        self._proof = None if repair or committed is None else IndexProof(committed)
+        scratch = files.caches.scratch
+        self._proof = None if repair or committed is None else IndexProof(committed, scratch.make_room)
         self.errors = False
-        self.rebuilt = ObjectIndex.empty()
-        self.state = TransactionState.empty()
+        self.rebuilt = ObjectIndex.empty(scratch.make_room)
+        self.state = TransactionState.empty(scratch.make_map)
+
+    def close(self) -> None:
+        """Let go of the files that were too large for memory."""
+        self.rebuilt.close()
+        if self._proof is not None:
+            self._proof.close()
 
     @property
     def mode(self) -> str:
@@ -277,30 +285,30 @@ def check_repository(
     reporter.report(CheckStarted())
     transaction, committed = _committed(transactions, log, reporter)
     files = RepositoryFiles(location, log, transactions.caches, settings, reporter)
-    check = Check(files, committed, repair=repair, deadline=deadline)
-    if transaction is None:
-        check.found("This repository contains no valid data.")
-        return False
-    if repair:
-        log.remove_after(transaction)
-    through = transaction
-    check.check_segments(through)
-    if deadline is None and log.last_commit() != transaction:
+    with closing(Check(files, committed, repair=repair, deadline=deadline)) as check:
+        if transaction is None:
+            check.found("This repository contains no valid data.")
+            return False
         if repair:
-            check.found(f"Adding commit tag to segment {transaction}")
-            log.continue_at(transaction + 1)
-            transaction = log.commit()
-        elif transactions.last_commit.damaged is not None:
-            check.found(f"Segment {transaction} does not end with a commit")
-    if deadline is None:
-        check.compare_index(through)
-    if repair:
-        transactions.adopt(transaction, check.rebuilt, check.state)
-    if check.errors and not repair:
-        reporter.report(CheckFinishedWithErrors(check.mode))
-        return False
-    reporter.report(CheckFinished(check.mode, repaired=check.errors))
-    return True
+            log.remove_after(transaction)
+        through = transaction
+        check.check_segments(through)
+        if deadline is None and log.last_commit() != transaction:
+            if repair:
+                check.found(f"Adding commit tag to segment {transaction}")
+                log.continue_at(transaction + 1)
+                transaction = log.commit()
+            elif transactions.last_commit.damaged is not None:
+                check.found(f"Segment {transaction} does not end with a commit")
+        if deadline is None:
+            check.compare_index(through)
+        if repair:
+            transactions.adopt(transaction, check.rebuilt, check.state)
+        if check.errors and not repair:
+            reporter.report(CheckFinishedWithErrors(check.mode))
+            return False
+        reporter.report(CheckFinished(check.mode, repaired=check.errors))
+        return True
 
 
 def _committed(

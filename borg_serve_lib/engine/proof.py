@@ -12,20 +12,25 @@ from ..format.heads import unpacked
 from ..format.segment import MAGIC_SIZE
 from .index import ObjectIndex
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..buffers import RoomMaker
+
 
 class IndexProof:
     """Is shown the entries of all segments in their order; then `holds` tells whether they say what `index` says.
 
     They do if every object of the index lies where it says, nothing later is about that object, and every other object
-    ends with a DELETE. It takes half the time of making an index and comparing the two, and no memory of its own but 40
+    ends with a DELETE. It takes half the time of making an index and comparing the two, and no room of its own but 40
     to 80 bytes for each object that was put and is yet to be deleted.
     """
 
-    def __init__(self, index: ObjectIndex) -> None:
+    def __init__(self, index: ObjectIndex, make_room: RoomMaker | None = None) -> None:
+        """`make_room`: for these, when they are too many for memory."""
         self._index = index
         self._matching = 0
         self._refuted = False
-        self._to_be_deleted = IndexTable.new()
+        self._to_be_deleted = IndexTable.new(make_room=make_room)
 
     def show(self, segment: int, pieces: Iterable[Buffer]) -> None:
         """Take the heads of one segment's entries (see format.heads) into account.
@@ -65,3 +70,7 @@ class IndexProof:
         if self._refuted or len(self._to_be_deleted):
             return False
         return self._matching == len(self._index) == self._index.table.count_entries()
+
+    def close(self) -> None:
+        """Let go of what it took."""
+        self._to_be_deleted.release()
