@@ -16,12 +16,9 @@ if TYPE_CHECKING:
         def read_at(self, offset: int, length: int) -> Buffer: ...
 
     class Room(Source, Protocol):
-        """A file of fixed size, changed in place through `view`, which is valid until `close`."""
+        """A file of fixed size that is changed in place."""
 
-        view: memoryview
-
-        def let_go(self) -> None:
-            """Give back the memory that using `view` has taken; it stays valid, with all changes. Never fails."""
+        def write_at(self, offset: int, data: Buffer) -> None: ...
 
         def close(self) -> None: ...
 

@@ -202,6 +202,7 @@ class CacheFiles:
             try:
                 index.apply_to(table)
                 if not table.relocated:
+                    table.write_header()
                     digests = integrity.index_digests(name, patch)
                     patch.sync()
                     return digests, table.empty

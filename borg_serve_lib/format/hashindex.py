@@ -6,7 +6,7 @@ probing. Source: spec, repository-format.md section 5.
 
 from __future__ import annotations
 
-from itertools import chain, islice
+from itertools import chain
 from struct import Struct
 
 from ..errors import FileIntegrityError, IntegrityError, InvalidArgument, UnknownMarker, WrongState
@@ -22,17 +22,15 @@ from .hashlayout import (
     HEADER_SIZE,
     MAGIC,
     MOST_IN_MEMORY,
-    MOST_TOUCHED,
     NOWHERE,
     VALUE_SIZE,
     Layout,
-    raw_items,
 )
 from .hashsizes import SIZES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from typing import Final
 
     from ..buffers import Buffer, Room, RoomMaker, Source
@@ -42,10 +40,7 @@ __all__ = ["BUCKET_SIZE", "HEADER_SIZE", "MAGIC", "NOT_COUNTED", "SIZES", "Index
 _MAX_OFFSET: Final = 2**32 - 1
 _ENTRIES: Final = Struct("<i")
 _ENTRIES_AT: Final = len(MAGIC)
-_SEGMENT: Final = Struct("<I")
-_PART: Final = 4096
-"""Entries laid out at once."""
-
+_DELETED: Final = Struct("<I").pack(DELETED)
 _PIECE: Final = 1 << 20
 """Bytes copied at once."""
 
@@ -53,46 +48,49 @@ NOT_COUNTED: Final = -1
 
 
 class IndexTable:
-    """A table in a buffer.
+    """A table in a buffer, or in a file that is too large for one.
 
-    `view`: the whole table in file format. It is borrowed from whoever called `load`, until a change needs another
-    number of buckets: from then on the table lies in a place of its own and `relocated` is True: in memory, or in a
-    file without a name if it `is_large`. `buckets`: their number. `empty`: how many of them are EMPTY, or NOT_COUNTED.
+    `view`: the whole table in file format, empty if it is in a file. It is borrowed from whoever called `load`, as the
+    file is, until a change needs another number of buckets: from then on the table lies in a place of its own and
+    `relocated` is True. `size`: its bytes. `is_large`: too large to lie in memory. `buckets`: their number.
+    `empty`: how many of them are EMPTY, or NOT_COUNTED.
     """
 
     view: memoryview
+    size: int
+    is_large: bool
     buckets: int
     empty: int
     relocated: bool
-    is_large: bool
 
     def __init__(
         self,
-        view: memoryview,
+        place: memoryview | Room,
         *,
         entries: int,
         empty: int,
         writable: bool,
         source: Source | None = None,
-        room: Room | None = None,
         make_room: RoomMaker | None = None,
     ) -> None:
         """Use a valid table. `empty`: the number of EMPTY buckets, or NOT_COUNTED. See `new`, `load`, `copy`."""
         self._own: Room | None = None
-        self._use(view, source, room)
+        self._source = source
+        self._use(place)
         self.relocated = False
         self._entries = entries
         self.empty = empty
         self._writable = writable
         self._make_room = make_room
 
-    def _use(self, view: memoryview, source: Source | None, room: Room | None) -> None:
-        self.view = view
-        self._source = source or room
-        self.is_large = len(view) > MOST_IN_MEMORY
-        self._spared = room if self.is_large else None
-        self._touched = 0
-        self.buckets = (len(view) - HEADER_SIZE) // BUCKET_SIZE
+    def _use(self, place: memoryview | Room) -> None:
+        if isinstance(place, memoryview):
+            self.view, self._room, self.size = place, None, len(place)
+        else:
+            self.view, self._room, self.size = memoryview(b""), place, place.size
+            self._source = place
+        self.is_large = self.size > MOST_IN_MEMORY
+        self.buckets = (self.size - HEADER_SIZE) // BUCKET_SIZE
         self._least_empty = hashsizes.least_empty(self.buckets)
         self._most_entries = hashsizes.upper_limit(self.buckets)
 
@@ -103,27 +101,6 @@ class IndexTable:
         `make_room`: for when it becomes too large for memory.
         """
         return cls._from_layout(Layout(hashsizes.size_for(entries), make_room), make_room)
-
-    @classmethod
-    def from_items(cls, items: Iterable[tuple[bytes, int, int]], expected: int) -> IndexTable:
-        """Return a table in memory with all (object id, segment, offset), set in this order.
-
-        `expected`: how many there will be; a wrong number costs time or room, no more.
-        Raises IntegrityError for a location no index can hold, InvalidArgument.
-        """
-        layout = Layout(hashsizes.size_for(expected))
-        iterator = iter(items)
-        at_most = 0
-        while part := list(islice(iterator, _PART)):
-            for item in part:
-                _check_entry(*item)
-            at_most += len(part)
-            if at_most > hashsizes.capacity(layout.buckets):
-                larger = Layout(hashsizes.size_for(at_most))
-                larger.add(raw_items(layout.view))
-                layout = larger
-            layout.add(part)
-        return cls._from_layout(layout)
 
     @classmethod
     def load(
@@ -140,48 +117,48 @@ class IndexTable:
 
         `empty`: the number of its EMPTY buckets, if known: they need not be counted before the first change then.
         `source`: the file behind `view`, for reading it all: mapped pages would all count as this process's memory.
-        `room`: the same, if it is to be changed; it stays the caller's to close. `make_room`: for when another number
-        of buckets is needed and the table is too large for memory.
+        `room`: the same file, in which a large table is changed, not in `view`. Both stay the caller's to close.
+        `make_room`: for when another number of buckets is needed and the table is too large for memory.
         Raises FileIntegrityError for what borg does not take for an index (spec: section 5.4), WrongState.
         """
         if writable and view.readonly:
             raise WrongState("the index is to be changed but its memory is read-only")
+        place = view if room is None or len(view) <= MOST_IN_MEMORY else room
         return cls(
-            view,
+            place,
             entries=_check_header(view),
             empty=empty,
             writable=writable,
-            source=source,
-            room=room,
+            source=source or room,
             make_room=make_room,
         )
 
     @classmethod
     def _from_layout(cls, layout: Layout, make_room: RoomMaker | None = None) -> IndexTable:
         entries = layout.finish()
-        return cls._owning(layout.view, layout.room, make_room, entries=entries, empty=layout.buckets - entries)
+        return cls._owning(layout.place, make_room, entries=entries, empty=layout.buckets - entries)
 
     @classmethod
-    def _owning(
-        cls, view: memoryview, room: Room | None, make_room: RoomMaker | None, *, entries: int, empty: int
-    ) -> IndexTable:
-        table = cls(view, entries=entries, empty=empty, writable=True, room=room, make_room=make_room)
-        table._own = room
+    def _owning(cls, place: memoryview | Room, make_room: RoomMaker | None, *, entries: int, empty: int) -> IndexTable:
+        table = cls(place, entries=entries, empty=empty, writable=True, make_room=make_room)
+        table._own = table._room
         return table
 
     def copy(self, make_room: RoomMaker | None = None) -> IndexTable:
         """Return a table with the same content in a place of its own; `make_room`: as for `new`."""
         room = make_room(self.size, self.pieces()) if make_room and self.is_large else None
-        if room is None:
-            content = bytearray()
-            for piece in self.pieces():  # not through a mapping, which would take as much again
-                content += piece
-        view = memoryview(content) if room is None else room.view
-        return self._owning(view, room, make_room, entries=self._entries, empty=self.empty)
+        if room is not None:
+            return self._owning(room, make_room, entries=self._entries, empty=self.empty)
+        content = bytearray()
+        for piece in self.pieces():  # not through a mapping, which would take as much again
+            content += piece
+        return self._owning(memoryview(content), make_room, entries=self._entries, empty=self.empty)
 
     def pieces(self) -> Iterator[Buffer]:
         """Yield the whole table, part after part."""
-        return (self.read_at(start, _PIECE) for start in range(0, self.size, _PIECE))
+        self.write_header()
+        for start in range(0, self.size, _PIECE):
+            yield self.read_at(start, _PIECE)
 
     def release(self) -> None:
         """Let go of the buffer, and of the file if it has one of its own. The table cannot be used any more."""
@@ -189,15 +166,10 @@ class IndexTable:
             self._own.close()
             self._own = None
         # A released view makes every later use fail loudly, where an empty one would know no object.
-        self.view = memoryview(b"")
+        self.view, self._room, self._source = memoryview(b""), None, None
         self.view.release()
 
     # --- looking
-
-    @property
-    def size(self) -> int:
-        """Bytes of the whole table."""
-        return len(self.view)
 
     def read_at(self, offset: int, length: int) -> Buffer:
         """Return a part of the table in file format."""
@@ -224,6 +196,8 @@ class IndexTable:
         """Return (segment, offset) of an object, or None. Changes nothing."""
         if len(object_id) != ID_SIZE:
             return None
+        if self._room is not None:
+            return self.read(object_id)
         # Most ids are settled by the bucket that is their home.
         home = HEADER_SIZE + HASH.unpack_from(object_id)[0] % self.buckets * BUCKET_SIZE
         key, segment, offset = BUCKET.unpack_from(self.view, home)
@@ -265,17 +239,17 @@ class IndexTable:
     def set(self, object_id: bytes, segment: int, offset: int) -> tuple[int, int] | None:
         """Record where an object is, new or moved; return where it was.
 
-        Raises IntegrityError for a location no index can hold, InvalidArgument, WrongState.
+        Raises IntegrityError for a location no index can hold, InvalidArgument, WrongState, StorageError.
         """
         self._demand_writable()
         _check_entry(object_id, segment, offset)
-        if self._spared is not None:
-            self._spare()
+        if self._room is not None:
+            return self._set_elsewhere(object_id, segment, offset)
         home = HEADER_SIZE + HASH.unpack_from(object_id)[0] % self.buckets * BUCKET_SIZE
         key, before, old_offset = BUCKET.unpack_from(self.view, home)
         if before == EMPTY and self.empty > self._least_empty and self._entries <= self._most_entries:
             self.empty -= 1
-            self._write_entries(self._entries + 1)
+            self._count(1)
         elif key != object_id or before >= DELETED:
             return self._set_elsewhere(object_id, segment, offset)
         BUCKET.pack_into(self.view, home, object_id, segment, offset)
@@ -289,24 +263,22 @@ class IndexTable:
             found, free = self._probe(object_id)  # a damaged table may have hidden it
         before = None
         if found == NOWHERE:
-            self.empty -= _SEGMENT.unpack_from(self.view, free + ID_SIZE)[0] == EMPTY
-            self._write_entries(self._entries + 1)
+            self.empty -= self._bucket_at(free)[1] == EMPTY
+            self._count(1)
             found = free
         else:
-            before = BUCKET.unpack_from(self.view, found)[1:]
-        BUCKET.pack_into(self.view, found, object_id, segment, offset)
+            before = self._bucket_at(found)[1:]
+        self._write_at(found, BUCKET.pack(object_id, segment, offset))
         return before
 
     def remove(self, object_id: bytes) -> bool:
-        """Forget an object; return whether it was there. Raises WrongState."""
+        """Forget an object; return whether it was there. Raises WrongState, StorageError."""
         self._demand_writable()
-        if self._spared is not None:
-            self._spare()
         found = self._settle(object_id)[0]
         if found == NOWHERE:
             return False
-        _SEGMENT.pack_into(self.view, found + ID_SIZE, DELETED)
-        self._write_entries(self._entries - 1)
+        self._write_at(found + ID_SIZE, _DELETED)
+        self._count(-1)
         # A header that said too little and goes below zero is put right here too.
         if self._entries < hashsizes.lower_limit(self.buckets):
             self._rebuild(hashsizes.next_size(self.buckets, -1))
@@ -316,16 +288,27 @@ class IndexTable:
         if not self._writable:
             raise WrongState("the index was loaded for reading only")
 
-    def _spare(self) -> None:
-        """Count a change; let go of the memory that so many have taken."""
-        self._touched += 1
-        if self._touched == MOST_TOUCHED and self._spared is not None:
-            self._spared.let_go()
-            self._touched = 0
+    def _bucket_at(self, position: int) -> tuple[bytes, int, int]:
+        if self._room is None:
+            return BUCKET.unpack_from(self.view, position)
+        return BUCKET.unpack(self._room.read_at(position, BUCKET_SIZE))
 
-    def _write_entries(self, entries: int) -> None:
-        self._entries = entries
-        _ENTRIES.pack_into(self.view, _ENTRIES_AT, entries)
+    def _write_at(self, position: int, data: bytes) -> None:
+        if self._room is None:
+            self.view[position : position + len(data)] = data
+        else:
+            self._room.write_at(position, data)
+
+    def _count(self, more: int) -> None:
+        """The table has one object `more`, or less."""
+        self._entries += more
+        if self._room is None:
+            _ENTRIES.pack_into(self.view, _ENTRIES_AT, self._entries)
+
+    def write_header(self) -> None:
+        """Let a file say how many objects the table has; in memory it always does."""
+        if self._room is not None and self._writable:
+            self._room.write_at(_ENTRIES_AT, _ENTRIES.pack(self._entries))
 
     def _probe(self, object_id: bytes) -> tuple[int, int]:
         """Return where the object's bucket begins, and the bucket before it that an insert would use.
@@ -336,6 +319,8 @@ class IndexTable:
         if len(object_id) != ID_SIZE:
             return NOWHERE, free
         home = HEADER_SIZE + HASH.unpack_from(object_id)[0] % self.buckets * BUCKET_SIZE
+        if self._room is not None:
+            return hashscan.probe(self._room, self.size, object_id, home)[:2]
         for start, end in ((home, len(self.view)), (HEADER_SIZE, home)):
             position = start
             for key, segment, _ in BUCKET.iter_unpack(self.view[start:end]):
@@ -353,9 +338,8 @@ class IndexTable:
         found, free = self._probe(object_id)
         if NOWHERE in (found, free):
             return found, free
-        view = self.view
-        view[free : free + BUCKET_SIZE] = view[found : found + BUCKET_SIZE]
-        _SEGMENT.pack_into(view, found + ID_SIZE, DELETED)
+        self._write_at(free, BUCKET.pack(*self._bucket_at(found)))
+        self._write_at(found + ID_SIZE, _DELETED)
         return free, NOWHERE
 
     def _rebuild_due(self, free: int) -> int:
@@ -370,7 +354,7 @@ class IndexTable:
         # A header that says too little may hide that there is no room at all.
         if free == NOWHERE or self._entries > self._most_entries:
             return hashsizes.next_size(self.buckets, 1)
-        uses_empty = _SEGMENT.unpack_from(self.view, free + ID_SIZE)[0] == EMPTY
+        uses_empty = self._bucket_at(free)[1] == EMPTY
         if uses_empty and self.empty <= self._least_empty and self.buckets < SIZES[-1]:
             return self.buckets
         return 0
@@ -383,10 +367,11 @@ class IndexTable:
         layout.add(self.items())
         self._entries = layout.finish()
         self.empty = layout.buckets - self._entries
-        old, self._own = self._own, layout.room
-        self._use(layout.view, None, layout.room)
-        if old is not None:
-            old.close()
+        self._source = None
+        self._use(layout.place)
+        if self._own is not None:
+            self._own.close()
+        self._own = self._room
         self.relocated = True
 
 

@@ -5,7 +5,7 @@ Source: spec, repository-format.md sections 5.1 and 5.2.
 
 from __future__ import annotations
 
-from itertools import islice
+from functools import partial
 from struct import Struct
 
 from ..limits import ID_SIZE
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Final
 
-    from ..buffers import Buffer, RoomMaker
+    from ..buffers import Buffer, Room, RoomMaker
 
 MAGIC: Final = b"BORG_IDX"
 """The first bytes of an index file."""
@@ -39,9 +39,6 @@ MOST_IN_MEMORY: Final = 32 << 20
 """Bytes of the largest table that lies in memory: of some 600,000 objects. A larger one is a file, if there is room on
 the disk, and of a file only what is looked at is in memory."""
 
-MOST_TOUCHED: Final = 256
-"""Changes in a large file after which the memory that they took is given back: each may bring 16 pages in, and more."""
-
 HEADER: Final = Struct("<8siibb")
 BUCKET: Final = Struct("<32sII")
 HASH: Final = Struct("<I")
@@ -56,52 +53,38 @@ def _empty_table(buckets: int) -> Iterator[Buffer]:
         yield _EMPTY_BUCKET * min(_PIECE_BUCKETS, buckets - begin)
 
 
-def raw_items(view: memoryview) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (key, segment, offset) of all buckets, EMPTY and DELETED ones too."""
-    return BUCKET.iter_unpack(view[HEADER_SIZE:])
-
-
 class Layout:
     """A table in the making: entries are put, one after the other, where inserting them would put them.
 
-    `view`: header and buckets in file format. `buckets`: their number. `room`: the file that `view` lies in, None if
-    it is in memory.
+    `buckets`: their number. `place`: where the table is, in memory or in a file.
     """
+
+    place: memoryview | Room
+    _find: Callable[[bytes, int, int], int]
+    _pack: Callable[[int, bytes, int, int], None]
 
     def __init__(self, buckets: int, make_room: RoomMaker | None = None) -> None:
         """`make_room`: where a table of more than MOST_IN_MEMORY bytes goes."""
         self.buckets = buckets
         self._taken = bytearray(buckets)
         size = HEADER_SIZE + BUCKET_SIZE * buckets
-        self.room = make_room(size, _empty_table(buckets)) if make_room and size > MOST_IN_MEMORY else None
-        self._find: Callable[[bytes, int, int], int]
-        if self.room is not None:
-            self.view = self.room.view
-            self._find = self._find_in_view
+        room = make_room(size, _empty_table(buckets)) if make_room and size > MOST_IN_MEMORY else None
+        if room is not None:
+            self.place = room
+            self._find = partial(_find_in, room)
+            self._pack = partial(_pack_into, room)
             return
         # One bucket more than wanted, cut short at the front, makes the room for the header without a second copy.
         table = bytearray(_EMPTY_BUCKET) * (buckets + 1)
         del table[: BUCKET_SIZE - HEADER_SIZE]
-        self.view = memoryview(table)
+        self.place = memoryview(table)
         self._find = table.find
-
-    def _find_in_view(self, key: bytes, start: int, end: int) -> int:
-        found = bytes(self.view[start:end]).find(key)
-        return found if found == NOWHERE else start + found
+        self._pack = partial(BUCKET.pack_into, table)
 
     def add(self, items: Iterable[tuple[bytes, int, int]]) -> None:
         """Put in (object id, segment, offset); EMPTY and DELETED ones are passed over. There must be room."""
-        if self.room is None:
-            self._add(items)
-            return
-        iterator = iter(items)
-        while part := list(islice(iterator, MOST_TOUCHED)):
-            self._add(part)
-            self.room.let_go()
-
-    def _add(self, items: Iterable[tuple[bytes, int, int]]) -> None:
-        buckets, taken, table = self.buckets, self._taken, self.view
-        hash_of, pack_into = HASH.unpack_from, BUCKET.pack_into
+        buckets, taken, pack = self.buckets, self._taken, self._pack
+        hash_of = HASH.unpack_from
         for key, segment, offset in items:
             if segment >= DELETED:
                 continue
@@ -109,7 +92,7 @@ class Layout:
             if taken[place]:
                 place = self._place_behind(place, key)
             taken[place] = 1
-            pack_into(table, HEADER_SIZE + BUCKET_SIZE * place, key, segment, offset)
+            pack(HEADER_SIZE + BUCKET_SIZE * place, key, segment, offset)
 
     def _place_behind(self, home: int, key: bytes) -> int:
         """Return where a key goes whose home is taken: where it is already, else to the next free place."""
@@ -130,5 +113,18 @@ class Layout:
     def finish(self) -> int:
         """Write the header; return the number of entries."""
         entries = self._taken.count(1)
-        HEADER.pack_into(self.view, 0, MAGIC, entries, self.buckets, ID_SIZE, VALUE_SIZE)
+        header = HEADER.pack(MAGIC, entries, self.buckets, ID_SIZE, VALUE_SIZE)
+        if isinstance(self.place, memoryview):
+            self.place[:HEADER_SIZE] = header
+        else:
+            self.place.write_at(0, header)
         return entries
+
+
+def _find_in(room: Room, key: bytes, start: int, end: int) -> int:
+    found = bytes(room.read_at(start, end - start)).find(key)
+    return found if found == NOWHERE else start + found
+
+
+def _pack_into(room: Room, position: int, key: bytes, segment: int, offset: int) -> None:
+    room.write_at(position, BUCKET.pack(key, segment, offset))

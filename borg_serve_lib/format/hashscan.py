@@ -12,7 +12,7 @@ from itertools import chain, compress
 from struct import Struct
 
 from ..limits import ID_SIZE
-from .hashlayout import BUCKET, BUCKET_SIZE, DELETED, EMPTY, HEADER_SIZE
+from .hashlayout import BUCKET, BUCKET_SIZE, DELETED, EMPTY, HEADER_SIZE, NOWHERE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,14 +32,27 @@ _IS_USED: Final = bytes([1] * 255 + [0])
 
 def find(table: Source, size: int, object_id: bytes, home: int) -> tuple[int, int] | None:
     """Return (segment, offset) of an object whose home is the bucket at `home`, or None. `size`: of the table."""
+    found, _, segment, offset = probe(table, size, object_id, home)
+    return None if found == NOWHERE else (segment, offset)
+
+
+def probe(table: Source, size: int, object_id: bytes, home: int) -> tuple[int, int, int, int]:
+    """Return where the object's bucket begins, and the bucket before it that an insert would use, NOWHERE for either
+    where there is none; and the object's segment and offset.
+    """
+    free = NOWHERE
     for start, end in ((home, size), (HEADER_SIZE, home)):
-        for position in range(start, end, _PROBE):
-            for key, segment, offset in BUCKET.iter_unpack(table.read_at(position, min(_PROBE, end - position))):
+        for first in range(start, end, _PROBE):
+            position = first
+            for key, segment, offset in BUCKET.iter_unpack(table.read_at(first, min(_PROBE, end - first))):
                 if segment == EMPTY:
-                    return None
-                if key == object_id and segment != DELETED:
-                    return segment, offset
-    return None
+                    return NOWHERE, position if free == NOWHERE else free, 0, 0
+                if segment == DELETED:
+                    free = position if free == NOWHERE else free
+                elif key == object_id:
+                    return position, free, segment, offset
+                position += BUCKET_SIZE
+    return NOWHERE, free, 0, 0
 
 
 def id_batches(table: Source, start: int = HEADER_SIZE) -> Iterator[tuple[bytes, ...]]:

@@ -22,6 +22,7 @@ __all__ = [
     "DirectoryEntry",
     "Patch",
     "Reader",
+    "ScratchFile",
     "ScratchMap",
     "Storage",
     "StorageProvider",
@@ -61,9 +62,6 @@ class Reader(ABC):
     def map(self) -> memoryview:
         """Return the whole file as a read-only view without reading it; valid until `close`."""
 
-    def let_go(self) -> None:  # noqa: B027  # where nothing is mapped there is nothing to let go of
-        """Give back the memory that looking into `map` has taken; the view stays valid. Never fails."""
-
     @abstractmethod
     def will_need(self, offset: int, length: int) -> None:
         """Announce that these bytes will be read soon. Never fails."""
@@ -98,34 +96,38 @@ class Writer(ABC):
         """Release the file without syncing. Closing twice is fine."""
 
 
-class Patch(ABC):
-    """A new file of fixed size that is changed in place through a writable view."""
+class ScratchFile(ABC):
+    """A file of fixed size that is changed in place."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Bytes in the file."""
+
+    @abstractmethod
+    def read_at(self, offset: int, length: int) -> Buffer:
+        """Return `length` bytes from `offset`, fewer only where the file ends; however much is read and written, this
+        process's memory does not grow by it.
+        """
+
+    @abstractmethod
+    def write_at(self, offset: int, data: Buffer) -> None:
+        """Write `data`, which lies within the file."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the file without syncing. Closing twice is fine."""
+
+
+class Patch(ScratchFile):
+    """A new file that can be changed through a writable view as well."""
 
     view: memoryview
     """The whole file; valid until `close`."""
 
-    @property
-    def size(self) -> int:
-        """Bytes in the file."""
-        return len(self.view)
-
-    def let_go(self) -> None:  # noqa: B027  # where nothing is mapped there is nothing to let go of
-        """Give back the memory that using `view` has taken; it stays valid, with all changes. Never fails."""
-
-    @abstractmethod
-    def read_at(self, offset: int, length: int) -> Buffer:
-        """Return at most `length` bytes of `view`; however much is read, this process's memory does not grow by it.
-
-        Raises StorageError.
-        """
-
     @abstractmethod
     def sync(self) -> None:
-        """Return when the content of `view` is on stable storage."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release view and file without syncing. Closing twice is fine."""
+        """Return when the content is on stable storage."""
 
 
 class ScratchMap(ABC):
@@ -204,15 +206,17 @@ class Storage(ABC):
     def create_copy(self, source: str, name: str) -> Patch:
         """Create `name` (an old file of that name is replaced) as a copy of `source` made inside the system."""
 
-    def create_scratch(self, parts: Iterable[Buffer]) -> Patch:  # noqa: ARG002 - what has none needs nothing of it
-        """Return a file that has no name and is gone when it is closed, filled with all `parts`, of which there are
-        any. NotPermitted where no such file can be had.
+    def create_scratch(self, parts: Iterable[Buffer]) -> ScratchFile:  # noqa: ARG002 - what has none needs nothing of it
+        """Return a file that has no name and is gone when it is closed, filled with all `parts`.
+
+        NotPermitted where no such file can be had.
         """
         raise NotPermitted(errno.ENOTSUP, "no files without a name", "")
 
     def create_scratch_map(self) -> ScratchMap:
-        """Return an empty map in a file that has no name and is gone when it is closed. NotPermitted where no such file
-        can be had.
+        """Return an empty map in a file that has no name and is gone when it is closed.
+
+        NotPermitted where no such file can be had.
         """
         raise NotPermitted(errno.ENOTSUP, "no files without a name", "")
 

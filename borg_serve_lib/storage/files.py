@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
 
 from ..errors import FileExists, FileMissing, FileSystemQuotaExceeded, NoSpace, NotPermitted, StorageError
-from .base import Buffer, Patch, Reader, Writer
+from .base import Buffer, Patch, Reader, ScratchFile, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,10 +64,6 @@ class FilesystemReader(Reader):
                 raise storage_error(error, self._name) from None
             self._view = memoryview(self._map)
         return self._view
-
-    def let_go(self) -> None:
-        if self._map is not None:
-            _let_go(self._map)
 
     def will_need(self, offset: int, length: int) -> None:
         _advise(self._descriptor, offset, length, "POSIX_FADV_WILLNEED")
@@ -134,22 +129,46 @@ class FilesystemWriter(Writer):
             self._descriptor = -1
 
 
-class FilesystemPatch(Patch):
-    """A copied file in memory that the system writes back."""
+class FilesystemScratch(ScratchFile):
+    """A file that is read and written, never mapped: large pages of it would all count as this process's memory."""
 
     def __init__(self, descriptor: int, name: str) -> None:
-        import mmap
-
         self._descriptor = descriptor
         self._name = name
-        self._map = mmap.mmap(descriptor, 0)
-        self.view = memoryview(self._map)
+        self._size = os.fstat(descriptor).st_size
+
+    @property
+    def size(self) -> int:
+        return self._size
 
     def read_at(self, offset: int, length: int) -> bytes:
         return _read_at(self._descriptor, self._name, offset, length)
 
-    def let_go(self) -> None:
-        _let_go(self._map)
+    def write_at(self, offset: int, data: Buffer) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                written = os.pwrite(self._descriptor, rest, offset)
+                rest = rest[written:]
+                offset += written
+        except OSError as error:
+            raise storage_error(error, self._name) from None
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class FilesystemPatch(FilesystemScratch, Patch):
+    """A copied file, also in memory that the system writes back."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        import mmap
+
+        super().__init__(descriptor, name)
+        self._map = mmap.mmap(descriptor, 0)
+        self.view = memoryview(self._map)
 
     def sync(self) -> None:
         try:
@@ -159,20 +178,9 @@ class FilesystemPatch(Patch):
             raise storage_error(error, self._name) from None
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            self.view.release()
-            self._map.close()
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-def _let_go(mapping: mmap.mmap) -> None:
-    """Take the pages of a shared mapping out of this process; what was changed in them is the system's to write."""
-    import mmap
-
-    if hasattr(mmap, "MADV_DONTNEED"):
-        with suppress(OSError):  # locked in memory
-            mapping.madvise(mmap.MADV_DONTNEED)
+        self.view.release()
+        self._map.close()
+        super().close()
 
 
 def _read_at(descriptor: int, name: str, offset: int, length: int) -> bytes:

@@ -11,7 +11,7 @@ import stat
 
 from ..errors import StorageError
 from .base import Buffer, DirectoryEntry, ScratchMap, Storage, demand_small, random_suffix
-from .files import FilesystemPatch, FilesystemReader, FilesystemWriter, storage_error
+from .files import FilesystemPatch, FilesystemReader, FilesystemScratch, FilesystemWriter, storage_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,19 +111,16 @@ class FilesystemStorage(Storage):
         finally:
             os.close(origin)
 
-    def create_scratch(self, parts: Iterable[Buffer]) -> FilesystemPatch:
+    def create_scratch(self, parts: Iterable[Buffer]) -> FilesystemScratch:
         name = _scratch_name()
         descriptor = self._open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             self.remove(name)
-            # Written, not only made that long: writing to the mapping cannot run out of space.
+            # Written, not only made that long: what is written over it later needs no room.
             writer = FilesystemWriter(descriptor, name)
             for part in parts:
                 writer.write(part)
-            return FilesystemPatch(descriptor, name)
-        except OSError as error:
-            os.close(descriptor)
-            raise storage_error(error, name) from None
+            return FilesystemScratch(descriptor, name)
         except BaseException:
             os.close(descriptor)
             raise

@@ -110,8 +110,15 @@ class MemoryPatch(Patch):
         self.view = memoryview(self._buffer)
         self._closed = False
 
+    @property
+    def size(self) -> int:
+        return len(self._buffer)
+
     def read_at(self, offset: int, length: int) -> bytes:
         return bytes(self.view[offset : offset + length])
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        self.view[offset : offset + len(data)] = data
 
     def sync(self) -> None:
         self._file.content[:] = self._buffer

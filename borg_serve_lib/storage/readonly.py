@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from ..errors import NotPermitted
-from .base import Buffer, DirectoryEntry, Patch, Reader, ScratchMap, Storage, StorageProvider, Writer
+from .base import Buffer, DirectoryEntry, Patch, Reader, ScratchFile, ScratchMap, Storage, StorageProvider, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ReadOnlyStorage(Storage):
     def create_copy(self, source: str, name: str) -> Patch:  # noqa: ARG002 - the port's signature
         _refuse(name)
 
-    def create_scratch(self, parts: Iterable[Buffer]) -> Patch:  # noqa: ARG002
+    def create_scratch(self, parts: Iterable[Buffer]) -> ScratchFile:  # noqa: ARG002
         _refuse("")
 
     def create_scratch_map(self) -> ScratchMap:

@@ -26,7 +26,9 @@ def _config() -> bytes:
 
 
 def _index() -> bytes:
-    table = IndexTable.from_items([(ONE, 0, 8), (TWO, 1, 8)], 2)
+    table = IndexTable.new(2)
+    table.set(ONE, 0, 8)
+    table.set(TWO, 1, 8)
     return bytes(table.view)
 
 

@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterable
 import attrs
 
 from borg_serve_lib.buffers import Buffer
-from borg_serve_lib.storage.base import DirectoryEntry, Patch, Reader, ScratchMap, Storage, StorageProvider, Writer
+from borg_serve_lib.storage.base import (
+    DirectoryEntry,
+    Patch,
+    Reader,
+    ScratchFile,
+    ScratchMap,
+    Storage,
+    StorageProvider,
+    Writer,
+)
 from borg_serve_lib.storage.files import storage_error
 
 
@@ -87,8 +96,15 @@ class FaultyPatch(Patch):
         self._name = name
         self.view = inner.view
 
+    @property
+    def size(self) -> int:
+        return self._inner.size
+
     def read_at(self, offset: int, length: int) -> Buffer:
         return self._inner.read_at(offset, length)
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        self._inner.write_at(offset, data)
 
     def sync(self) -> None:
         self._faults.step("sync", self._name)
@@ -136,9 +152,9 @@ class FaultyStorage(Storage):
         self._faults.step("copy", name, needs_room=True)
         return FaultyPatch(self._faults, self._inner.create_copy(source, name), name)
 
-    def create_scratch(self, parts: Iterable[Buffer]) -> Patch:
+    def create_scratch(self, parts: Iterable[Buffer]) -> ScratchFile:
         self._faults.step("create scratch", "", needs_room=True)
-        return FaultyPatch(self._faults, self._inner.create_scratch(parts), "")
+        return self._inner.create_scratch(parts)
 
     def create_scratch_map(self) -> ScratchMap:
         self._faults.step("create scratch", "", needs_room=True)
