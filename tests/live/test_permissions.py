@@ -140,7 +140,7 @@ def test_a_read_only_key_is_enough_to_mount(clients: dict[str, Path], tmp_path: 
     text = stage.stand_in.read_text()
     stage.stand_in.write_text(text.replace("serve --restrict", "serve --permissions read-only --restrict"))
     before = files(stage.repository)
-    client = stage.start("mount", "--foreground", "REPO", str(mounted), remote=True)
+    client = stage.start("mount", "--foreground", "REPO", str(mounted), remote=True, env={"BORG_FUSE_IMPL": "pyfuse3"})
     try:
         while not mounted.is_mount() and client.poll() is None:
             time.sleep(0.05)
