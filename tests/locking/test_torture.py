@@ -6,11 +6,12 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
+
+from tests.conftest import folder_in_memory
 
 from .support import ended, lock_files, real_manager, start_python
 
@@ -74,7 +75,7 @@ PLACES = {
     "two hosts": ([HOST, "elsewhere@2"], False),
     "containers in which all are process 1 of one host": ([HOST], True),
 }
-IN_MEMORY = ("one host", Path("/dev/shm"))
+IN_MEMORY = "one host"
 """The place that takes longest, in half the time; the others show the same on a disk."""
 MOST_IF_DEADLY = 1250
 """Acquisitions of a process that does not die before: it dies at one of a hundred and twenty-five, on an average."""
@@ -82,12 +83,9 @@ MOST_IF_DEADLY = 1250
 
 @pytest.fixture
 def repository(place: str, tmp_path: Path) -> Iterator[Path]:
-    """A directory on a disk, or IN_MEMORY."""
-    if place == IN_MEMORY[0] and IN_MEMORY[1].is_dir():
-        with TemporaryDirectory(dir=IN_MEMORY[1]) as directory:
-            yield Path(directory)
-    else:
-        yield tmp_path
+    """A directory on a disk, or in memory."""
+    with folder_in_memory() if place == IN_MEMORY else nullcontext(tmp_path) as directory:
+        yield directory
 
 
 @pytest.mark.parametrize("deadly", [False, True])
