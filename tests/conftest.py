@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +25,7 @@ from borg_serve_lib.locking.lease import _KEPT
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 CLOCK_STEP = 0.1
 """Seconds by which the times of files may lag behind the clock."""
+MEMORY = Path("/dev/shm")
 LOCK_FILE = re.compile(r"lock\.(exclusive|roster|lease|waiting)\b")
 
 
@@ -129,6 +131,17 @@ def give_up_leases() -> list[str]:
         lease._forget()
     _KEPT.clear()
     return [lease.files.repository for lease in kept]
+
+
+@contextmanager
+def folder_in_memory() -> Iterator[Path]:
+    """A folder for many small files that no disk need keep; on a disk where the system has no such place.
+
+    Nothing of a lock may be left in it.
+    """
+    with TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:
+        yield Path(folder)
+        assert locks_below(Path(folder)) == []
 
 
 def locks_below(directory: Path, since: float = 0) -> list[str]:

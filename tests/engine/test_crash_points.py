@@ -19,6 +19,7 @@ from borg_serve_lib.errors import BorgServeError, DoesNotExist, InvalidRepositor
 from borg_serve_lib.events.maintenance import CheckFailed
 from borg_serve_lib.storage.memory import MemoryProvider, MemoryStorage
 from borg_serve_lib.storage.places import FilesystemProvider
+from tests.conftest import folder_in_memory
 from tests.storage.faults import Faults, FaultyProvider, Stopped
 
 from .native import NativeEngine
@@ -137,11 +138,11 @@ def has_commit(state: State) -> bool:
 
 
 @pytest.fixture(scope="module")
-def examiner(clients: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Examiner]:
-    folder = tmp_path_factory.mktemp("crashes")
-    native = NativeEngine(clients["1.4.5"], folder / "base")
-    yield Examiner(native, folder)
-    native.close()
+def examiner(clients: dict[str, Path]) -> Iterator[Examiner]:
+    with folder_in_memory() as folder:
+        native = NativeEngine(clients["1.4.5"], folder / "base")
+        yield Examiner(native, folder)
+        native.close()
 
 
 def play(scenario: Scenario, faults: Faults) -> tuple[MemoryProvider, Story, BaseException | None]:

@@ -13,6 +13,7 @@ from borg_serve_lib.format import hints as hints_format
 from borg_serve_lib.format.hints import Hints
 from borg_serve_lib.limits import MANIFEST_ID
 from borg_serve_lib.storage.places import FilesystemProvider
+from tests.conftest import folder_in_memory
 
 from .native import CREATING, NativeEngine
 from .scenarios import make_segments_small, session
@@ -24,10 +25,17 @@ Action = tuple[object, ...]
 
 
 @pytest.fixture(scope="module")
-def native(clients: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeEngine]:
-    engine = NativeEngine(clients["1.4.5"], tmp_path_factory.mktemp("histories") / "base")
-    yield engine
-    engine.close()
+def native(clients: dict[str, Path]) -> Iterator[NativeEngine]:
+    with folder_in_memory() as base:
+        engine = NativeEngine(clients["1.4.5"], base)
+        yield engine
+        engine.close()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with folder_in_memory() as folder:
+        yield folder
 
 
 def transaction(chance: random.Random, there: dict[bytes, bytes]) -> list[Action]:
@@ -84,10 +92,10 @@ def made(native: NativeEngine, path: Path) -> Path:
 
 @pytest.mark.parametrize("seed", range(HISTORIES))
 def test_ours_and_native_borg_write_the_same(
-    seed: int, native: NativeEngine, tmp_path: Path, record_property: Callable[[str, object], None]
+    seed: int, native: NativeEngine, folder: Path, record_property: Callable[[str, object], None]
 ) -> None:
     chance = random.Random(seed)
-    alone, shared = made(native, tmp_path / "alone"), made(native, tmp_path / "shared")
+    alone, shared = made(native, folder / "alone"), made(native, folder / "shared")
     there: dict[bytes, bytes] = {}
     for turn in range(TRANSACTIONS):
         actions = transaction(chance, there)

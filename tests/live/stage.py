@@ -24,6 +24,7 @@ CLIENT_ENVIRONMENT = {
     "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
     "BORG_DISPLAY_PASSPHRASE": "no",
     "BORG_SELFTEST": "disabled",  # a third of a second at each start
+    "BORG_FUSE_IMPL": "none",  # Debian's client loads what it mounts with at each start: a sixth of a second
     "LANG": "C.UTF-8",
     "TZ": "UTC",
 }

@@ -21,9 +21,10 @@ from .stage import TIMEOUT, Stage
 SECURITY = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 KINDS = ("no-delete", "write-only", "read-only")
 VERSIONS = ["1.1.18", "1.2.4", "1.4.5"]
+SLOWLY = ("--remote-ratelimit", "200", "-C", "none", "--chunker-params", "10,23,15,4095")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "create": ("create", "REPO::new", "folder"),
-    "create with checkpoints": ("create", "-C", "lzma,9", "--checkpoint-interval", "1", "REPO::newer", "folder"),
+    "create with checkpoints": ("create", *SLOWLY, "--checkpoint-interval", "1", "REPO::newer", "folder"),
     "list": ("list", "REPO"),
     "extract": ("extract", "--dry-run", "REPO::first"),
     "check": ("check", "REPO"),
@@ -81,7 +82,7 @@ def test_real_clients_may_do_what_the_table_says(
     folder.mkdir()
     for number in range(6):
         (folder / str(number)).write_bytes(os.urandom(300_000))
-    slow = folder / "takes seconds to compress"
+    slow = folder / "takes seconds to send"
     stage.native("init", "--encryption", "repokey", "REPO")
     for name in ("first", "second"):
         stage.native("create", f"REPO::{name}", "folder")
@@ -93,7 +94,7 @@ def test_real_clients_may_do_what_the_table_says(
             continue
         (folder / "0").write_bytes(os.urandom(300_000))
         if command == "create with checkpoints":
-            slow.write_bytes(os.urandom(16_000_000))
+            slow.write_bytes(os.urandom(800_000))
         commits = transactions(stage.repository)
         process = stage.start(*arguments, remote=True, env={"BORG_NEW_PASSPHRASE": "another"})
         said = process.communicate()[1].decode()
@@ -140,7 +141,7 @@ def test_a_read_only_key_is_enough_to_mount(clients: dict[str, Path], tmp_path: 
     text = stage.stand_in.read_text()
     stage.stand_in.write_text(text.replace("serve --restrict", "serve --permissions read-only --restrict"))
     before = files(stage.repository)
-    client = stage.start("mount", "--foreground", "REPO", str(mounted), remote=True)
+    client = stage.start("mount", "--foreground", "REPO", str(mounted), remote=True, env={"BORG_FUSE_IMPL": "pyfuse3"})
     try:
         while not mounted.is_mount() and client.poll() is None:
             time.sleep(0.05)
