@@ -22,6 +22,7 @@ from .hashlayout import (
     HEADER_SIZE,
     MAGIC,
     MOST_IN_MEMORY,
+    MOST_PATCHED,
     NOWHERE,
     VALUE_SIZE,
     Layout,
@@ -123,7 +124,7 @@ class IndexTable:
         """
         if writable and view.readonly:
             raise WrongState("the index is to be changed but its memory is read-only")
-        place = view if room is None or len(view) <= MOST_IN_MEMORY else room
+        place = view if room is None or len(view) <= MOST_PATCHED else room
         return cls(
             place,
             entries=_check_header(view),
@@ -204,10 +205,9 @@ class IndexTable:
         if segment == EMPTY:
             return None
         if key != object_id or segment == DELETED:
-            found = self._probe(object_id)[0]
+            found, _, segment, offset = self._probe(object_id)
             if found == NOWHERE:
                 return None
-            _, segment, offset = BUCKET.unpack_from(self.view, found)
         return segment, offset
 
     def ids(self) -> Iterator[bytes]:
@@ -257,19 +257,18 @@ class IndexTable:
 
     def _set_elsewhere(self, object_id: bytes, segment: int, offset: int) -> tuple[int, int] | None:
         """Set an object that cannot simply be put into the bucket that is its home."""
-        found, free = self._settle(object_id)
-        while found == NOWHERE and (capacity := self._rebuild_due(free)):
+        found, free, before, old_offset = self._settle(object_id)
+        while found == NOWHERE and (capacity := self._rebuild_due(free, before)):
             self._rebuild(capacity)
-            found, free = self._probe(object_id)  # a damaged table may have hidden it
-        before = None
-        if found == NOWHERE:
-            self.empty -= self._bucket_at(free)[1] == EMPTY
-            self._count(1)
-            found = free
-        else:
-            before = self._bucket_at(found)[1:]
-        self._write_at(found, BUCKET.pack(object_id, segment, offset))
-        return before
+            found, free, before, old_offset = self._probe(object_id)  # a damaged table may have hidden it
+        bucket = BUCKET.pack(object_id, segment, offset)
+        if found != NOWHERE:
+            self._write_at(found, bucket)
+            return before, old_offset
+        self._write_at(free, bucket)
+        self.empty -= before == EMPTY
+        self._count(1)
+        return None
 
     def remove(self, object_id: bytes) -> bool:
         """Forget an object; return whether it was there. Raises WrongState, StorageError."""
@@ -288,11 +287,6 @@ class IndexTable:
         if not self._writable:
             raise WrongState("the index was loaded for reading only")
 
-    def _bucket_at(self, position: int) -> tuple[bytes, int, int]:
-        if self._room is None:
-            return BUCKET.unpack_from(self.view, position)
-        return BUCKET.unpack(self._room.read_at(position, BUCKET_SIZE))
-
     def _write_at(self, position: int, data: bytes) -> None:
         if self._room is None:
             self.view[position : position + len(data)] = data
@@ -310,40 +304,41 @@ class IndexTable:
         if self._room is not None and self._writable:
             self._room.write_at(_ENTRIES_AT, _ENTRIES.pack(self._entries))
 
-    def _probe(self, object_id: bytes) -> tuple[int, int]:
-        """Return where the object's bucket begins, and the bucket before it that an insert would use.
-
-        Either is NOWHERE when there is none.
+    def _probe(self, object_id: bytes) -> tuple[int, int, int, int]:
+        """Return where the object's bucket begins, the bucket before it that an insert would use, either NOWHERE when
+        there is none, and the object's segment and offset. If there is no object, its segment is the other bucket's.
         """
         free = NOWHERE
         if len(object_id) != ID_SIZE:
-            return NOWHERE, free
+            return NOWHERE, free, 0, 0
         home = HEADER_SIZE + HASH.unpack_from(object_id)[0] % self.buckets * BUCKET_SIZE
         if self._room is not None:
-            return hashscan.probe(self._room, self.size, object_id, home)[:2]
-        for start, end in ((home, len(self.view)), (HEADER_SIZE, home)):
+            return hashscan.probe(self._room, self.size, object_id, home)
+        for start, end in ((home, self.size), (HEADER_SIZE, home)):
             position = start
-            for key, segment, _ in BUCKET.iter_unpack(self.view[start:end]):
+            for key, segment, offset in BUCKET.iter_unpack(self.view[start:end]):
                 if segment == EMPTY:
-                    return NOWHERE, position if free == NOWHERE else free
+                    return (NOWHERE, position, EMPTY, 0) if free == NOWHERE else (NOWHERE, free, DELETED, 0)
                 if segment == DELETED:
                     free = position if free == NOWHERE else free
                 elif key == object_id:
-                    return position, free
+                    return position, free, segment, offset
                 position += BUCKET_SIZE
-        return NOWHERE, free
+        return NOWHERE, free, DELETED, 0
 
-    def _settle(self, object_id: bytes) -> tuple[int, int]:
+    def _settle(self, object_id: bytes) -> tuple[int, int, int, int]:
         """As `_probe`; but a bucket found behind a DELETED one changes places with it (spec: section 5.2)."""
-        found, free = self._probe(object_id)
+        found, free, segment, offset = self._probe(object_id)
         if NOWHERE in (found, free):
-            return found, free
-        self._write_at(free, BUCKET.pack(*self._bucket_at(found)))
+            return found, free, segment, offset
+        self._write_at(free, BUCKET.pack(object_id, segment, offset))
         self._write_at(found + ID_SIZE, _DELETED)
-        return free, NOWHERE
+        return free, NOWHERE, segment, offset
 
-    def _rebuild_due(self, free: int) -> int:
+    def _rebuild_due(self, free: int, marker: int) -> int:
         """Return for how many buckets the table has to be laid out before a new object is put at `free`, or 0.
+
+        `marker`: EMPTY or DELETED, as the bucket there is.
 
         Source: spec, section 5.3.
         """
@@ -354,8 +349,7 @@ class IndexTable:
         # A header that says too little may hide that there is no room at all.
         if free == NOWHERE or self._entries > self._most_entries:
             return hashsizes.next_size(self.buckets, 1)
-        uses_empty = self._bucket_at(free)[1] == EMPTY
-        if uses_empty and self.empty <= self._least_empty and self.buckets < SIZES[-1]:
+        if marker == EMPTY and self.empty <= self._least_empty and self.buckets < SIZES[-1]:
             return self.buckets
         return 0
 

@@ -35,9 +35,14 @@ DELETED: Final = 0xFFFFFFFE
 VALUE_SIZE: Final = BUCKET_SIZE - ID_SIZE
 NOWHERE: Final = -1
 
-MOST_IN_MEMORY: Final = 32 << 20
-"""Bytes of the largest table that lies in memory: of some 600,000 objects. A larger one is a file, if there is room on
-the disk, and of a file only what is looked at is in memory."""
+MOST_IN_MEMORY: Final = 96 << 20
+"""Bytes of the largest table that lies in memory, or is looked into through a mapping, whose pages count as the
+process's memory: of 1.6 million objects. A larger one is a file, if there is room on the disk; a look takes twice as
+long there, and a change three times.
+"""
+
+MOST_PATCHED: Final = 32 << 20
+"""Bytes of the largest table that is changed through a mapping, while the one that it is a copy of is mapped as well."""
 
 HEADER: Final = Struct("<8siibb")
 BUCKET: Final = Struct("<32sII")

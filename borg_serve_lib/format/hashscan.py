@@ -37,22 +37,20 @@ def find(table: Source, size: int, object_id: bytes, home: int) -> tuple[int, in
 
 
 def probe(table: Source, size: int, object_id: bytes, home: int) -> tuple[int, int, int, int]:
-    """Return where the object's bucket begins, and the bucket before it that an insert would use, NOWHERE for either
-    where there is none; and the object's segment and offset.
-    """
+    """Return what `IndexTable._probe` does, a few buckets at a time."""
     free = NOWHERE
     for start, end in ((home, size), (HEADER_SIZE, home)):
         for first in range(start, end, _PROBE):
             position = first
             for key, segment, offset in BUCKET.iter_unpack(table.read_at(first, min(_PROBE, end - first))):
                 if segment == EMPTY:
-                    return NOWHERE, position if free == NOWHERE else free, 0, 0
+                    return (NOWHERE, position, EMPTY, 0) if free == NOWHERE else (NOWHERE, free, DELETED, 0)
                 if segment == DELETED:
                     free = position if free == NOWHERE else free
                 elif key == object_id:
                     return position, free, segment, offset
                 position += BUCKET_SIZE
-    return NOWHERE, free, 0, 0
+    return NOWHERE, free, DELETED, 0
 
 
 def id_batches(table: Source, start: int = HEADER_SIZE) -> Iterator[tuple[bytes, ...]]:

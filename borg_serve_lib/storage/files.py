@@ -145,14 +145,12 @@ class FilesystemScratch(ScratchFile):
         return _read_at(self._descriptor, self._name, offset, length)
 
     def write_at(self, offset: int, data: Buffer) -> None:
-        rest = memoryview(data)
         try:
-            while rest:
-                written = os.pwrite(self._descriptor, rest, offset)
-                rest = rest[written:]
-                offset += written
+            written = os.pwrite(self._descriptor, data, offset)
         except OSError as error:
             raise storage_error(error, self._name) from None
+        if written < len(data):
+            self.write_at(offset + written, memoryview(data)[written:])
 
     def close(self) -> None:
         if self._descriptor >= 0:

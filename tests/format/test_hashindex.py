@@ -346,6 +346,7 @@ def all_large(monkeypatch: pytest.MonkeyPatch) -> None:
 def treat_all_as_large(patch: pytest.MonkeyPatch) -> None:
     for module in (hashindex, hashlayout):
         patch.setattr(module, "MOST_IN_MEMORY", 0)
+    patch.setattr(hashindex, "MOST_PATCHED", 0)
 
 
 @pytest.mark.usefixtures("all_large")
