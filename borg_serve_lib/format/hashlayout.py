@@ -42,7 +42,7 @@ long there, and a change three times.
 """
 
 MOST_PATCHED: Final = 32 << 20
-"""Bytes of the largest table that is changed through a mapping, while the one that it is a copy of is mapped as well."""
+"""Bytes of the largest table that is changed through a mapping: the one that it is a copy of is mapped as well."""
 
 HEADER: Final = Struct("<8siibb")
 BUCKET: Final = Struct("<32sII")
