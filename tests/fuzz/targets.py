@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from unittest.mock import patch
 
 from borg_serve_lib import ClientLog
 from borg_serve_lib.errors import BorgServeError, InternalError
-from borg_serve_lib.format import config, hints, integrity
+from borg_serve_lib.format import config, hashindex, hashlayout, hints, integrity
 from borg_serve_lib.format import segment as segment_format
 from borg_serve_lib.format.hashindex import IndexTable
 from borg_serve_lib.limits import MAX_ENTRY_SIZE
@@ -24,6 +25,7 @@ from borg_serve_lib.policy.ways import Ways
 from borg_serve_lib.reporting import Level
 from borg_serve_lib.rpc.connection import Connection
 from borg_serve_lib.rpc.services import Services
+from borg_serve_lib.storage.memory import MemoryProvider
 from borg_serve_lib.wire.calls import Call
 from borg_serve_lib.wire.frames import FrameReader
 from tests.format.sources import Bytes
@@ -122,12 +124,40 @@ def segment(data: bytes) -> None:
     if sound and len(data) >= 17:
         assert again == read
     segment_format.ending(source, 0)
+    passing = segment_format.entries(source, 0, window=64, skips=lambda object_id, offset: True)
+    try:
+        passed = [(tag, object_id, bytes(content)) for tag, object_id, _, _, content in passing]
+    except BorgServeError as error:
+        _one_line(error)
+        assert not sound
+        return
+    if sound:
+        assert [entry[:2] for entry in passed] == [entry[:2] for entry in read]
+        assert all(entry in (whole, (*whole[:2], b"")) for entry, whole in zip(passed, read, strict=True))
 
 
 def index(data: bytes) -> None:
-    """A hash table: loaded, walked, searched, changed."""
-    with suppress(BorgServeError):
-        table = IndexTable.load(memoryview(bytearray(data)), writable=True)
+    """A hash table: loaded, walked, searched, changed; in a file as in memory."""
+    in_memory = _changed_index(data)
+    with (
+        patch.multiple(hashindex, MOST_IN_MEMORY=0, MOST_PATCHED=0),
+        patch.object(hashlayout, "MOST_IN_MEMORY", 0),
+    ):
+        assert _changed_index(data) == in_memory
+
+
+def _changed_index(data: bytes) -> bytes | str:
+    """Return the bytes of the table after changes, or what is wrong with it."""
+    storage = MemoryProvider(("/",)).create("/r", make_parent_dirs=False)
+    storage.append("index.1", data)
+    file = storage.create_copy("index.1", "index.2")
+    try:
+        table = IndexTable.load(
+            file.view,
+            writable=True,
+            room=file,
+            make_room=lambda _, parts: storage.create_scratch(parts),
+        )
         items = list(table.items())
         for object_id, *_ in items[:20]:
             table.get(object_id)
@@ -137,6 +167,9 @@ def index(data: bytes) -> None:
         table.remove(b"\1" * 32)
         if all(object_id != b"\1" * 32 for object_id, *_ in items):  # a forged table may have it twice
             assert table.get(b"\1" * 32) is None
+        return b"".join(table.pieces())
+    except BorgServeError as error:
+        return str(error)
 
 
 def hints_file(data: bytes) -> None:
