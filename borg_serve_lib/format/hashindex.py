@@ -22,7 +22,7 @@ from .hashlayout import (
     HEADER_SIZE,
     MAGIC,
     MOST_IN_MEMORY,
-    MOST_PATCHED,
+    MOST_TWICE,
     NOWHERE,
     VALUE_SIZE,
     Layout,
@@ -124,7 +124,7 @@ class IndexTable:
         """
         if writable and view.readonly:
             raise WrongState("the index is to be changed but its memory is read-only")
-        place = view if room is None or len(view) <= MOST_PATCHED else room
+        place = view if room is None or len(view) <= MOST_TWICE else room
         return cls(
             place,
             entries=_check_header(view),
@@ -357,6 +357,7 @@ class IndexTable:
         """Lay the table out anew in a place of its own, with at least `capacity` buckets and no DELETED one."""
         # The header may be wrong: what is really there has to fit, and is what the new header says.
         buckets = max(hashsizes.fit(capacity), hashsizes.size_for(self.count_entries()))
+        self._leave_memory()
         layout = Layout(buckets, self._make_room)
         layout.add(self.items())
         self._entries = layout.finish()
@@ -367,6 +368,14 @@ class IndexTable:
             self._own.close()
         self._own = self._room
         self.relocated = True
+
+    def _leave_memory(self) -> None:
+        """Go on in a file for now, if there is one to be had and the table is too large to be in memory twice."""
+        if self._room is None and self._make_room is not None and self.size > MOST_TWICE:
+            room = self._make_room(self.size, self.pieces())
+            if room is not None:
+                self._use(room)
+                self._own = room
 
 
 def _check_header(view: memoryview) -> int:

@@ -41,8 +41,8 @@ process's memory: of 1.6 million objects. A larger one is a file, if there is ro
 long there, and a change three times.
 """
 
-MOST_PATCHED: Final = 32 << 20
-"""Bytes of the largest table that is changed through a mapping: the one that it is a copy of is mapped as well."""
+MOST_TWICE: Final = 32 << 20
+"""Bytes of the largest table that may be in memory beside a new one that is made from it."""
 
 HEADER: Final = Struct("<8siibb")
 BUCKET: Final = Struct("<32sII")

@@ -302,6 +302,45 @@ def test_random_changes_in_files_give_the_same(steps: list[tuple[str, list[bytes
         assert [room.closed for room in rooms.made] == [True] * (len(rooms.made) - 1) + [False]
 
 
+@settings(deadline=None, max_examples=60)
+@given(steps)
+def test_random_changes_give_the_same_when_only_one_table_may_be_in_memory(
+    steps: list[tuple[str, list[bytes]]],
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hashindex, "MOST_TWICE", 0)
+        rooms = Rooms()
+        table = IndexTable.new(make_room=rooms.make)
+        random_changes(steps, table, rooms.moved)
+        assert all(room.closed for room in rooms.made)
+
+
+def test_a_rebuild_without_room_happens_in_memory() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hashindex, "MOST_TWICE", 0)
+        table = IndexTable.new(make_room=lambda size, parts: None)
+        for number in range(2000):
+            table.set(numbered(number), number, 8)
+    assert bytes(table.view) == bytes(filled([numbered(number) for number in range(2000)]).view)
+
+
+def test_a_rebuild_that_fails_leaves_the_table_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashindex, "MOST_TWICE", 0)
+    rooms = Rooms()
+    table = IndexTable.new(make_room=rooms.make)
+    ids = [numbered(number) for number in range(774)]
+    for object_id in ids:
+        table.set(object_id, 1, 8)
+    monkeypatch.setattr(hashindex.Layout, "add", lambda self, items: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        table.set(numbered(774), 1, 8)
+    assert sorted(table.ids()) == sorted(ids)
+    assert table.get(ids[5]) == (1, 8)
+    assert table.get(numbered(774)) is None
+    table.release()
+    assert [room.closed for room in rooms.made] == [True]
+
+
 class Rooms:
     """Files without names. `made`: all of them, the open ones and the closed ones."""
 
@@ -346,7 +385,7 @@ def all_large(monkeypatch: pytest.MonkeyPatch) -> None:
 def treat_all_as_large(patch: pytest.MonkeyPatch) -> None:
     for module in (hashindex, hashlayout):
         patch.setattr(module, "MOST_IN_MEMORY", 0)
-    patch.setattr(hashindex, "MOST_PATCHED", 0)
+    patch.setattr(hashindex, "MOST_TWICE", 0)
 
 
 @pytest.mark.usefixtures("all_large")
