@@ -161,6 +161,7 @@ class ObjectIndex:
         """Go on with a copy of the table that has the changes in it."""
         if self._reader is None:
             return
+        self._reader.let_go()
         table = self._table.copy(make_room)
         try:
             self.apply_to(table)

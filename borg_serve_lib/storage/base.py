@@ -62,6 +62,9 @@ class Reader(ABC):
     def map(self) -> memoryview:
         """Return the whole file as a read-only view without reading it; valid until `close`."""
 
+    def let_go(self) -> None:  # noqa: B027  # where nothing is mapped there is nothing to let go of
+        """Give back the memory that looking into `map` has taken; the view stays valid. Never fails."""
+
     @abstractmethod
     def will_need(self, offset: int, length: int) -> None:
         """Announce that these bytes will be read soon. Never fails."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 
 from ..errors import FileExists, FileMissing, FileSystemQuotaExceeded, NoSpace, NotPermitted, StorageError
 from .base import Buffer, Patch, Reader, ScratchFile, Writer
@@ -64,6 +65,13 @@ class FilesystemReader(Reader):
                 raise storage_error(error, self._name) from None
             self._view = memoryview(self._map)
         return self._view
+
+    def let_go(self) -> None:
+        import mmap
+
+        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
+            with suppress(OSError):  # locked in memory
+                self._map.madvise(mmap.MADV_DONTNEED)
 
     def will_need(self, offset: int, length: int) -> None:
         _advise(self._descriptor, offset, length, "POSIX_FADV_WILLNEED")
