@@ -105,7 +105,7 @@ class CacheFiles:
                 digests.verify_hints(name, reader)
             elif reader.size > MAX_UNVERIFIED_HINTS_SIZE:
                 raise FileIntegrityError(f"{name}: too large to be read without a digest")
-            hints = hints_format.decode(reader, self.scratch.make_map)
+            hints = hints_format.decode(reader)
         hints.without_later_segments(transaction)
         return hints
 

@@ -78,11 +78,11 @@ class Check:
         self._threads = usable_cores()
         self._most_kept = _MOST_KEPT // (self._threads + 2)
         self._committed = committed
-        scratch = files.caches.scratch
-        self._proof = None if repair or committed is None else IndexProof(committed, scratch.make_room)
+        make_room = files.caches.scratch.make_room
+        self._proof = None if repair or committed is None else IndexProof(committed, make_room)
         self.errors = False
-        self.rebuilt = ObjectIndex.empty(scratch.make_room)
-        self.state = TransactionState.empty(scratch.make_map)
+        self.rebuilt = ObjectIndex.empty(make_room)
+        self.state = TransactionState.empty()
 
     def close(self) -> None:
         """Let go of the files that were too large for memory."""

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from ..buffers import RoomMaker
 
 MOST_CHANGES = 1 << 16
-"""Changes kept beside a table, at about 230 bytes each; for more of them the table is copied and the copy changed."""
+"""Changes kept beside a table; for more of them the table is copied and the copy changed."""
+
+_CHANGE_SIZE = 230
+"""Bytes of memory that a change beside a table takes, about."""
 
 _BATCH = 4096
 
@@ -50,12 +53,12 @@ class ObjectIndex:
         self._verify = verify
         self._make_room = make_room
         self._changes = Changes()
+        self._most_changes = MOST_CHANGES
         self._length = len(table)
 
     def _use(self, table: IndexTable) -> None:
         self._table = table
-        # What is looked at in a mapping counts as this process's memory.
-        self._look = table.read if table.is_large else table.get
+        self._look = table.get
 
     @classmethod
     def empty(cls, make_room: RoomMaker | None = None) -> ObjectIndex:
@@ -106,8 +109,8 @@ class ObjectIndex:
 
     def _change(self, object_id: bytes, location: Location | None) -> None:
         self._changes[object_id] = location
-        if len(self._changes) > MOST_CHANGES:
-            self._leave_file(self._make_room)
+        if len(self._changes) > self._most_changes:
+            self._leave_file()
 
     def id_batches(self, after: bytes | None = None) -> Iterator[tuple[bytes, ...]]:
         """Yield all object ids, or those after the id `after`, many at a time, in an order that holds until the next
@@ -154,15 +157,30 @@ class ObjectIndex:
         return self._verify is None
 
     def move_to_memory(self) -> None:
-        """Take table and changes into memory and let go of the file, which may be removed then."""
-        self._leave_file(None)
-
-    def _leave_file(self, make_room: RoomMaker | None) -> None:
-        """Go on with a copy of the table that has the changes in it."""
-        if self._reader is None:
+        """Take table and changes into memory and let go of all files, which may be removed then."""
+        if self._reader is not None:
+            self._reader.let_go()
+        elif self._table.in_memory:
             return
+        self._go_on_with(self._table.copy_in_memory())
+
+    def _leave_file(self) -> None:
+        """Go on with a copy of the table that has the changes in it; as long as a large one finds no room on the disk,
+        and the changes take less memory, with more changes.
+        """
+        assert self._reader is not None  # a table of its own has no changes beside it  # noqa: S101
         self._reader.let_go()
-        table = self._table.copy(make_room)
+        table: IndexTable | None
+        if not self._table.is_large or len(self._changes) * _CHANGE_SIZE > self._table.size:
+            table = self._table.copy_in_memory(self._make_room)
+        else:
+            table = None if self._make_room is None else self._table.copy_in_file(self._make_room)
+        if table is None:
+            self._most_changes *= 2
+        else:
+            self._go_on_with(table)
+
+    def _go_on_with(self, table: IndexTable) -> None:
         try:
             self.apply_to(table)
         except BaseException:

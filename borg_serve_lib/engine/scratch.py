@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..errors import StorageError
-from ..storage.base import ScratchMap, Storage
+from ..storage.base import Storage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
 _ROOM_TO_LEAVE = 8
 """Times the wanted room that have to be free: it is the segments and the index that the disk is for."""
-
-_LEAST_FREE = 1 << 30
-"""Bytes that have to be free for a file that grows."""
 
 
 class Scratch:
@@ -33,15 +30,5 @@ class Scratch:
             if available is not None and available < _ROOM_TO_LEAVE * size:
                 return None
             return self._storage.create_scratch(parts)
-        except StorageError:
-            return None
-
-    def make_map(self) -> ScratchMap | None:
-        """Return a map in a file that grows; None if less than _LEAST_FREE is free, or nothing may be written."""
-        try:
-            available = self._storage.free_space()
-            if available is not None and available < _LEAST_FREE:
-                return None
-            return self._storage.create_scratch_map()
         except StorageError:
             return None

@@ -9,10 +9,6 @@ from ..format.entry import COMMIT_SIZE, DELETE_SIZE
 from ..format.hints import Hints
 from ..format.shadows import ShadowIndex
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..format.shadowmap import MapMaker
-
 
 class TransactionState:
     """Bookkeeping over hints. Nothing in it is ever trusted to be exact: it steers compaction and the quota.
@@ -27,10 +23,9 @@ class TransactionState:
         self.puts = self.shadowed = self.deletes = 0
 
     @classmethod
-    def empty(cls, make_map: MapMaker = lambda: None) -> TransactionState:
-        """Return the state of a repository without segments. `make_map`: see ShadowIndex."""
-        shadow_index = ShadowIndex(make_map=make_map)
-        return cls(Hints(segments={}, compact={}, storage_quota_use=0, shadow_index=shadow_index))
+    def empty(cls) -> TransactionState:
+        """Return the state of a repository without segments."""
+        return cls(Hints(segments={}, compact={}, storage_quota_use=0, shadow_index=ShadowIndex()))
 
     @property
     def shrinks(self) -> bool:

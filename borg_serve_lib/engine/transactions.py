@@ -172,13 +172,10 @@ class Transactions:
                     raise
             except CACHE_ERRORS as error:
                 self._report_damage(error)
-        return self._empty_index(), self._empty_state()
+        return self._empty_index(), TransactionState.empty()
 
     def _empty_index(self) -> ObjectIndex:
         return ObjectIndex.empty(self.caches.scratch.make_room)
-
-    def _empty_state(self) -> TransactionState:
-        return TransactionState.empty(self.caches.scratch.make_map)
 
     # --- begin, commit, rollback
 
@@ -197,7 +194,7 @@ class Transactions:
         transaction = self._prepare_index()
         if transaction is not None:
             self.rules = self.rules.after_a_commit()
-        state = self._empty_state() if transaction is None else self._read_state(transaction)
+        state = TransactionState.empty() if transaction is None else self._read_state(transaction)
         self.last_commit.restore()
         self._clean_up(transaction)
         self._log.continue_at(0 if transaction is None else transaction + 1)

@@ -91,6 +91,8 @@ class IndexTable:
             self.view, self._room, self.size = memoryview(b""), place, place.size
             self._source = place
         self.is_large = self.size > MOST_IN_MEMORY
+        # Where objects are looked up: not in a large mapping, what is looked at of which would be in memory.
+        self._file = self._source if self.is_large else self._room
         self.buckets = (self.size - HEADER_SIZE) // BUCKET_SIZE
         self._least_empty = hashsizes.least_empty(self.buckets)
         self._most_entries = hashsizes.upper_limit(self.buckets)
@@ -145,15 +147,20 @@ class IndexTable:
         table._own = table._room
         return table
 
-    def copy(self, make_room: RoomMaker | None = None) -> IndexTable:
-        """Return a table with the same content in a place of its own; `make_room`: as for `new`."""
-        room = make_room(self.size, self.pieces()) if make_room and self.is_large else None
-        if room is not None:
-            return self._owning(room, make_room, entries=self._entries, empty=self.empty)
+    def copy_in_file(self, make_room: RoomMaker) -> IndexTable | None:
+        """Return a table with the same content in a file of its own; None if there is no room for it."""
+        room = make_room(self.size, self.pieces())
+        return None if room is None else self._copy(room, make_room)
+
+    def copy_in_memory(self, make_room: RoomMaker | None = None) -> IndexTable:
+        """Return a table with the same content in memory; `make_room`: as for `new`."""
         content = bytearray()
         for piece in self.pieces():  # not through a mapping, which would take as much again
             content += piece
-        return self._owning(memoryview(content), make_room, entries=self._entries, empty=self.empty)
+        return self._copy(memoryview(content), make_room)
+
+    def _copy(self, place: memoryview | Room, make_room: RoomMaker | None) -> IndexTable:
+        return self._owning(place, make_room, entries=self._entries, empty=self.empty)
 
     def pieces(self) -> Iterator[Buffer]:
         """Yield the whole table, part after part."""
@@ -167,7 +174,7 @@ class IndexTable:
             self._own.close()
             self._own = None
         # A released view makes every later use fail loudly, where an empty one would know no object.
-        self.view, self._room, self._source = memoryview(b""), None, None
+        self.view, self._room, self._source, self._file = memoryview(b""), None, None, None
         self.view.release()
 
     # --- looking
@@ -178,29 +185,23 @@ class IndexTable:
             return self._source.read_at(offset, length)
         return self.view[offset : offset + length]
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the table lies in `view`, and not in a file only."""
+        return self._room is None
+
     def __len__(self) -> int:
         """Return the number of objects as the header says it."""
         return self._entries
-
-    def home(self, object_id: bytes) -> int:
-        """Return the number of the bucket that is an id's home."""
-        return int(HASH.unpack_from(object_id)[0]) % self.buckets
-
-    def read(self, object_id: bytes) -> tuple[int, int] | None:
-        """As `get`, but by reading the file behind the view, if there is one: its pages take no memory then."""
-        if self._source is None or len(object_id) != ID_SIZE:
-            return self.get(object_id)
-        home = HEADER_SIZE + self.home(object_id) * BUCKET_SIZE
-        return hashscan.find(self._source, self.size, object_id, home)
 
     def get(self, object_id: bytes) -> tuple[int, int] | None:
         """Return (segment, offset) of an object, or None. Changes nothing."""
         if len(object_id) != ID_SIZE:
             return None
-        if self._room is not None:
-            return self.read(object_id)
-        # Most ids are settled by the bucket that is their home.
         home = HEADER_SIZE + HASH.unpack_from(object_id)[0] % self.buckets * BUCKET_SIZE
+        if self._file is not None:
+            return hashscan.find(self._file, self.size, object_id, home)
+        # Most ids are settled by the bucket that is their home.
         key, segment, offset = BUCKET.unpack_from(self.view, home)
         if segment == EMPTY:
             return None
@@ -312,8 +313,8 @@ class IndexTable:
         if len(object_id) != ID_SIZE:
             return NOWHERE, free, 0, 0
         home = HEADER_SIZE + HASH.unpack_from(object_id)[0] % self.buckets * BUCKET_SIZE
-        if self._room is not None:
-            return hashscan.probe(self._room, self.size, object_id, home)
+        if self._file is not None:
+            return hashscan.probe(self._file, self.size, object_id, home)
         for start, end in ((home, self.size), (HEADER_SIZE, home)):
             position = start
             for key, segment, offset in BUCKET.iter_unpack(self.view[start:end]):
@@ -359,8 +360,12 @@ class IndexTable:
         buckets = max(hashsizes.fit(capacity), hashsizes.size_for(self.count_entries()))
         self._leave_memory()
         layout = Layout(buckets, self._make_room)
-        layout.add(self.items())
-        self._entries = layout.finish()
+        try:
+            layout.add(self.items())
+            self._entries = layout.finish()
+        except BaseException:
+            layout.close()
+            raise
         self.empty = layout.buckets - self._entries
         self._source = None
         self._use(layout.place)

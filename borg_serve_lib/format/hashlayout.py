@@ -115,6 +115,11 @@ class Layout:
             found = self._find(key, found + 1, limit)
         return otherwise if found == NOWHERE else (found - HEADER_SIZE) // BUCKET_SIZE
 
+    def close(self) -> None:
+        """Give the file up, if there is one: nothing comes of the table."""
+        if not isinstance(self.place, memoryview):
+            self.place.close()
+
     def finish(self) -> int:
         """Write the header; return the number of entries."""
         entries = self._taken.count(1)

@@ -7,7 +7,7 @@ unpacking bucket after bucket takes 70 for an id.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from itertools import chain, compress
 from struct import Struct
 
@@ -86,7 +86,7 @@ def _items_of(chunk: bytes) -> Iterator[tuple[bytes, int, int]]:
     return compress(BUCKET.iter_unpack(chunk), _used(chunk))
 
 
-@cache
+@lru_cache(2)  # the last piece of a table has a length of its own, whatever clients ask for
 def _ids(buckets: int) -> Struct:
     return Struct(f"<{'32s8x' * buckets}")
 

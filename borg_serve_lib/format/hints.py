@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from typing import Any, Final, NoReturn
 
     from ..buffers import Source
-    from .shadowmap import MapMaker
 
 VERSION: Final = 2
 """The version written; version 1, of borg 1.0, is read too."""
@@ -91,15 +90,12 @@ def encode(hints: Hints) -> Iterator[bytes]:
     yield bytes(piece)
 
 
-def decode(source: Source, make_map: MapMaker = lambda: None) -> Hints:
-    """Return the hints in a file of version 1 or 2, read piece by piece. `make_map`: see ShadowIndex.
-
-    Raises FileIntegrityError, StorageError.
-    """
+def decode(source: Source) -> Hints:
+    """Return the hints in a file of version 1 or 2, read piece by piece. Raises FileIntegrityError, StorageError."""
     import msgpack
 
     try:
-        content, shadow_index = _unpacked(source, ShadowIndex(make_map=make_map))
+        content, shadow_index = _unpacked(source)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise FileIntegrityError(f"the hints are no msgpack ({type(error).__name__})") from None
     version = content.get(b"version")
@@ -119,8 +115,8 @@ def decode(source: Source, make_map: MapMaker = lambda: None) -> Hints:
     return Hints(segments, _counts(content, b"compact"), quota_use, shadow_index)
 
 
-def _unpacked(source: Source, shadow_index: ShadowIndex) -> tuple[dict[Any, Any], ShadowIndex]:
-    """Return the content of the one map that `source` is, and its shadow index apart, which is empty before.
+def _unpacked(source: Source) -> tuple[dict[Any, Any], ShadowIndex]:
+    """Return the content of the one map that `source` is, and its shadow index apart.
 
     Raises FileIntegrityError, StorageError, and what msgpack raises.
     """
@@ -136,10 +132,11 @@ def _unpacked(source: Source, shadow_index: ShadowIndex) -> tuple[dict[Any, Any]
         use_list=False,
     )
     content: dict[Any, Any] = {}
+    shadow_index = ShadowIndex()
     for _ in range(unpacker.read_map_header()):
         name = unpacker.unpack()
         if name == b"shadow_index":
-            _read_shadows(unpacker, shadow_index)
+            shadow_index = _read_shadows(unpacker)
         else:
             content[name] = unpacker.unpack()
     if unpacker.tell() != source.size:
@@ -161,7 +158,8 @@ class _Stream:
         return piece
 
 
-def _read_shadows(unpacker: Any, shadow_index: ShadowIndex) -> None:
+def _read_shadows(unpacker: Any) -> ShadowIndex:
+    shadow_index = ShadowIndex()
     left = unpacker.read_map_header()
     while left:
         count = min(left, _BATCH)
@@ -176,6 +174,7 @@ def _read_shadows(unpacker: Any, shadow_index: ShadowIndex) -> None:
             _segment(segment)
         shadow_index.extend(ids, lists)
         left -= count
+    return shadow_index
 
 
 def _counts(content: dict[Any, Any], name: bytes) -> dict[int, int]:

@@ -7,23 +7,17 @@ from __future__ import annotations
 
 from itertools import chain, islice
 
-from ..errors import StorageError
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Final, TypeAlias
 
-    from .shadowmap import MapMaker, ShadowMap
     from .shadowtable import ShadowTable
 
     Batch: TypeAlias = list[tuple[bytes, Sequence[int]]]
 
 MOST_LOOSE: Final = 1 << 16
 """Objects kept in a dict, which is quicker, at 150 bytes each; beyond that all of them are in a table."""
-
-MOST_IN_MEMORY: Final = 1 << 20
-"""Objects kept in a table; beyond that all of them are in a map outside of memory, if there is one to be had."""
 
 _MOST_IN_TUPLE: Final = 8
 _MOST_SHARED: Final = 1 << 14
@@ -37,19 +31,10 @@ class ShadowIndex:
     different segments: they share tuples. A list belongs to one object.
     """
 
-    def __init__(
-        self,
-        entries: dict[bytes, Sequence[int]] | None = None,
-        *,
-        make_map: MapMaker = lambda: None,
-        most_loose: int = MOST_LOOSE,
-        most_in_memory: int = MOST_IN_MEMORY,
-    ) -> None:
-        """`entries`: is changed from now on; None for none. `make_map`: for when they are too many for memory."""
-        self._entries: dict[bytes, Sequence[int]] | ShadowTable | ShadowMap = {} if entries is None else entries
-        self._make_map = make_map
-        self._most: int | None = most_loose
-        self._most_in_memory = most_in_memory
+    def __init__(self, entries: dict[bytes, Sequence[int]] | None = None, *, most_loose: int = MOST_LOOSE) -> None:
+        """`entries`: is changed from now on; None for none."""
+        self._entries: dict[bytes, Sequence[int]] | ShadowTable = {} if entries is None else entries
+        self._most_loose = most_loose
         self._shared: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def __len__(self) -> int:
@@ -85,10 +70,10 @@ class ShadowIndex:
         kept = map(self._kept, lists)
         if isinstance(self._entries, dict):
             self._entries.update(zip(ids, kept, strict=True))
+            if len(self._entries) > self._most_loose:
+                self._settle(self._entries)
         else:
             self._entries.extend(ids, kept)
-        if self._most is not None and len(self._entries) > self._most:
-            self._settle()
 
     def add(self, object_id: bytes, segment: int) -> None:
         """One more PUT of the object, in `segment`, is superseded."""
@@ -97,8 +82,8 @@ class ShadowIndex:
         if not segments:
             single = (segment,)  # as `_kept`, in fewer calls: this is the usual case
             entries[object_id] = self._shared.setdefault(single, single)
-            if self._most is not None and len(entries) > self._most:
-                self._settle()
+            if isinstance(entries, dict) and len(entries) > self._most_loose:
+                self._settle(entries)
         elif isinstance(segments, list):
             (shared,) = self._kept((segment,))  # one number for all, and not 28 bytes for each
             segments.append(shared)
@@ -143,25 +128,9 @@ class ShadowIndex:
             self._shared.clear()
         return self._shared.setdefault(segments, segments)
 
-    def _settle(self) -> None:
-        """Move everything to where it takes less memory: it is too much for where it is."""
-        if isinstance(self._entries, dict):
-            from .shadowtable import ShadowTable
+    def _settle(self, entries: dict[bytes, Sequence[int]]) -> None:
+        """Move everything into a table: it is too much for a dict."""
+        from .shadowtable import ShadowTable
 
-            entries, self._entries = self._entries, ShadowTable()
-            self._entries.extend(list(entries), entries.values())
-            self._most = self._most_in_memory
-            return
-        self._most = None
-        outside = self._make_map()
-        if outside is None:
-            return
-        from .shadowmap import ShadowMap
-
-        shadows = ShadowMap(outside)
-        try:
-            for batch in self.batches():
-                shadows.extend(*zip(*batch, strict=True))
-        except StorageError:
-            return  # memory has to do
-        self._entries = shadows
+        self._entries = ShadowTable()
+        self._entries.extend(list(entries), entries.values())

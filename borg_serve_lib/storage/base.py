@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from ..buffers import Buffer
 from ..errors import FileExists, NotPermitted, StorageError
@@ -23,7 +23,6 @@ __all__ = [
     "Patch",
     "Reader",
     "ScratchFile",
-    "ScratchMap",
     "Storage",
     "StorageProvider",
     "Writer",
@@ -133,40 +132,6 @@ class Patch(ScratchFile):
         """Return when the content is on stable storage."""
 
 
-class ScratchMap(ABC):
-    """Keys and values, bytes, of which only a part is in memory. It closes itself when nobody has it any more."""
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Return how many keys there are; that takes as long as reading them."""
-
-    @abstractmethod
-    def get(self, key: bytes) -> bytes | None:
-        """Return the value of `key`, None if it has none."""
-
-    @abstractmethod
-    def __setitem__(self, key: bytes, value: bytes) -> None:
-        """Give `key` a value."""
-
-    @abstractmethod
-    def __delitem__(self, key: bytes) -> None:
-        """Remove `key`, which has a value."""
-
-    @abstractmethod
-    def extend(self, items: Iterable[tuple[bytes, bytes]]) -> None:
-        """Give keys that have none their values; those that have one keep it."""
-
-    @abstractmethod
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield keys and values in the order of the keys, of which none is empty; values may be changed and keys
-        removed meanwhile.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release the file. Closing twice is fine."""
-
-
 class Storage(ABC):
     """The files of one repository."""
 
@@ -211,13 +176,6 @@ class Storage(ABC):
 
     def create_scratch(self, parts: Iterable[Buffer]) -> ScratchFile:  # noqa: ARG002 - what has none needs nothing of it
         """Return a file that has no name and is gone when it is closed, filled with all `parts`.
-
-        NotPermitted where no such file can be had.
-        """
-        raise NotPermitted(errno.ENOTSUP, "no files without a name", "")
-
-    def create_scratch_map(self) -> ScratchMap:
-        """Return an empty map in a file that has no name and is gone when it is closed.
 
         NotPermitted where no such file can be had.
         """

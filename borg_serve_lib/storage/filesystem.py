@@ -10,7 +10,7 @@ import os
 import stat
 
 from ..errors import StorageError
-from .base import Buffer, DirectoryEntry, ScratchMap, Storage, demand_small, random_suffix
+from .base import Buffer, DirectoryEntry, Storage, demand_small, random_suffix
 from .files import FilesystemPatch, FilesystemReader, FilesystemScratch, FilesystemWriter, storage_error
 
 TYPE_CHECKING = False
@@ -124,13 +124,6 @@ class FilesystemStorage(Storage):
         except BaseException:
             os.close(descriptor)
             raise
-
-    def create_scratch_map(self) -> ScratchMap:
-        try:
-            from .scratchmap import DatabaseMap
-        except ImportError:  # a Python without SQLite
-            return super().create_scratch_map()
-        return DatabaseMap(self._path(_scratch_name()))
 
     def append(self, name: str, data: bytes) -> None:
         self._write_to(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, data)

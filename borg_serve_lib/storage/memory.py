@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from ..errors import (
     AlreadyExists,
@@ -20,7 +20,7 @@ from ..errors import (
     StorageError,
 )
 from ..format.config import is_left_by_creation
-from .base import Buffer, DirectoryEntry, Patch, Reader, ScratchMap, Storage, StorageProvider, Writer, demand_small
+from .base import Buffer, DirectoryEntry, Patch, Reader, Storage, StorageProvider, Writer, demand_small
 
 
 class _File:
@@ -129,40 +129,6 @@ class MemoryPatch(Patch):
             self._file.content[:] = self._buffer
             self.view.release()
             self._closed = True
-
-
-class MemoryMap(ScratchMap):
-    """A dict; it says what is not allowed."""
-
-    def __init__(self) -> None:
-        self._values: dict[bytes, bytes] | None = {}
-
-    def _opened(self) -> dict[bytes, bytes]:
-        if self._values is None:
-            raise _closed("")
-        return self._values
-
-    def __len__(self) -> int:
-        return len(self._opened())
-
-    def get(self, key: bytes) -> bytes | None:
-        return self._opened().get(key)
-
-    def __setitem__(self, key: bytes, value: bytes) -> None:
-        self._opened()[key] = value
-
-    def __delitem__(self, key: bytes) -> None:
-        del self._opened()[key]
-
-    def extend(self, items: Iterable[tuple[bytes, bytes]]) -> None:
-        for key, value in items:
-            self._opened().setdefault(key, value)
-
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        return iter(sorted(self._opened().items()))
-
-    def close(self) -> None:
-        self._values = None
 
 
 class MemoryStorage(Storage):
@@ -276,9 +242,6 @@ class MemoryStorage(Storage):
         file = _File()
         MemoryWriter(self, file, "").write(*parts)
         return MemoryPatch(file)
-
-    def create_scratch_map(self) -> MemoryMap:
-        return MemoryMap()
 
     def append(self, name: str, data: bytes) -> None:
         writer = MemoryWriter(self, self._files[name], name) if name in self._files else self.create(name)

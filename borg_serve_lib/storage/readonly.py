@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from ..errors import NotPermitted
-from .base import Buffer, DirectoryEntry, Patch, Reader, ScratchFile, ScratchMap, Storage, StorageProvider, Writer
+from .base import Buffer, DirectoryEntry, Patch, Reader, ScratchFile, Storage, StorageProvider, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,9 +49,6 @@ class ReadOnlyStorage(Storage):
         _refuse(name)
 
     def create_scratch(self, parts: Iterable[Buffer]) -> ScratchFile:  # noqa: ARG002
-        _refuse("")
-
-    def create_scratch_map(self) -> ScratchMap:
         _refuse("")
 
     def append(self, name: str, data: bytes) -> None:  # noqa: ARG002

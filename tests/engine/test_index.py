@@ -14,6 +14,7 @@ from borg_serve_lib.engine import index as index_module
 from borg_serve_lib.engine.caches import CacheFiles
 from borg_serve_lib.engine.changes import Location
 from borg_serve_lib.engine.index import ObjectIndex
+from borg_serve_lib.engine.scratch import Scratch
 from borg_serve_lib.engine.state import TransactionState
 from borg_serve_lib.errors import UnknownMarker
 from borg_serve_lib.format import hashindex, hashlayout
@@ -106,11 +107,36 @@ def test_an_index_in_memory_needs_no_file(
         change(index, model, history)
         index.move_to_memory()
         assert index.owns_table
+        assert index.table.in_memory
         for entry in storage.entries():
             storage.remove(entry.name)
         assert_is(index, model)
         change(index, model, [(IDS[0], (1, 8)), (IDS[0], None)])
         assert_is(index, model)
+
+
+def test_where_the_disk_has_no_room_a_large_table_stays_where_it_is_as_long_as_changes_are_smaller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    storage = new_storage()
+    with limits(2, 0):
+        index = written(storage, {IDS[0]: (0, 8)})
+        monkeypatch.setattr(index_module, "_CHANGE_SIZE", len(storage.read("index.3")) // 9)
+        monkeypatch.setattr(Scratch, "make_room", lambda self, size, parts: None)
+        index = CacheFiles(storage, Reporter()).open_index(3)
+        model = {IDS[0]: (0, 8)}
+        for number in range(1, 9):
+            change(index, model, [(IDS[number], (1, 8))])
+            assert not index.owns_table
+            assert_is(index, model)
+        change(index, model, [(IDS[9], (1, 8)), (IDS[10], (1, 8)), (IDS[11], (1, 8))])
+        assert_is(index, model)
+        for number in range(20):
+            object_id = hashlib.sha256(b"%d" % number).digest()
+            index.set(object_id, (1, 8))
+        assert index.owns_table
+        assert index.get(IDS[3]) == (1, 8)
+        index.close()
 
 
 def test_many_changes_leave_the_file_as_it_is_until_they_are_written() -> None:

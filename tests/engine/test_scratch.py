@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,23 +48,9 @@ def test_there_is_no_room_that_the_repository_may_need(disk: Disk, free: int | S
     assert Scratch(disk).make_room(10, [bytes(10)]) is None
 
 
-@pytest.mark.parametrize(("free", "is_there"), [(None, True), (1 << 30, True), ((1 << 30) - 1, False), (0, False)])
-def test_a_file_that_grows_needs_much_room(disk: Disk, free: int | None, is_there: bool) -> None:
-    disk.free = free
-    found = Scratch(disk).make_map()
-    assert (found is not None) == is_there
-    assert os.listdir(disk.location) == []
-
-
-def test_a_disk_that_cannot_tell_what_is_free_gets_no_file_that_grows(disk: Disk) -> None:
-    disk.free = StorageError(5, "Input/output error", "")
-    assert Scratch(disk).make_map() is None
-
-
 def test_nothing_is_written_where_nothing_may_be(disk: Disk) -> None:
     scratch = Scratch(ReadOnlyStorage(disk))
     assert scratch.make_room(10, [bytes(10)]) is None
-    assert scratch.make_map() is None
 
 
 def test_what_fails_after_all_means_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,21 +68,16 @@ import sys
 from borg_serve_lib.confinement.landlock import Landlock
 from borg_serve_lib.confinement.process import confine_process
 from borg_serve_lib.engine.scratch import Scratch
-from borg_serve_lib.format.shadows import ShadowIndex
 from borg_serve_lib.storage.filesystem import FilesystemStorage
 if sys.argv[2] == "True":
     confine_process(Landlock(), [sys.argv[1]], writable=True, strictly=True)
 scratch = Scratch(FilesystemStorage(sys.argv[1]))
 print(scratch.make_room(4, [b"room"]).read_at(0, 4).decode())
-shadows = ShadowIndex(make_map=scratch.make_map, most_loose=0, most_in_memory=0)
-for number in range(3):
-    shadows.add(bytes([number]) * 32, number)
-print(type(shadows._entries).__name__)
 """
 
 
 def test_a_confined_process_has_scratch_files_too(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CONFINED, str(tmp_path), str(AVAILABLE)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("room\nShadowMap\n", "")
+    assert (done.stdout, done.stderr) == ("room\n", "")
     assert list(tmp_path.iterdir()) == []

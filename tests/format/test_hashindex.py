@@ -14,8 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from borg_serve_lib.buffers import Buffer
-from borg_serve_lib.errors import FileIntegrityError, IntegrityError, InvalidArgument, UnknownMarker, WrongState
-from borg_serve_lib.format import hashindex, hashlayout, hashsizes
+from borg_serve_lib.errors import (
+    FileIntegrityError,
+    IntegrityError,
+    InvalidArgument,
+    NoSpace,
+    UnknownMarker,
+    WrongState,
+)
+from borg_serve_lib.format import hashindex, hashlayout, hashscan, hashsizes
 from borg_serve_lib.format.hashindex import BUCKET_SIZE, HEADER_SIZE, MAGIC, SIZES, IndexTable
 from borg_serve_lib.limits import MANIFEST_ID, MAX_SEGMENT_NUMBER
 from tests import vectors_support as vectors
@@ -311,7 +318,7 @@ def test_random_changes_give_the_same_when_only_one_table_may_be_in_memory(
         patch.setattr(hashindex, "MOST_TWICE", 0)
         rooms = Rooms()
         table = IndexTable.new(make_room=rooms.make)
-        random_changes(steps, table, rooms.moved)
+        random_changes(steps, table, lambda table: table.copy_in_memory(rooms.make))
         assert all(room.closed for room in rooms.made)
 
 
@@ -353,7 +360,8 @@ class Rooms:
         return self.made[-1]
 
     def moved(self, table: IndexTable) -> IndexTable:
-        copy = table.copy(self.make)
+        copy = table.copy_in_file(self.make)
+        assert copy is not None
         table.release()
         return copy
 
@@ -375,6 +383,28 @@ class Room:
 
     def close(self) -> None:
         self.closed = True
+
+
+@pytest.mark.parametrize("method", ["add", "finish"])
+def test_a_rebuild_into_a_file_that_fails_gives_the_file_up(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    treat_all_as_large(monkeypatch)
+    rooms = Rooms()
+    table = IndexTable.new(make_room=rooms.make)
+    for number in range(774):
+        table.set(numbered(number), 1, 8)
+    monkeypatch.setattr(hashindex.Layout, method, lambda *arguments: (_ for _ in ()).throw(NoSpace(28, "full", "")))
+    for _ in range(3):
+        with pytest.raises(NoSpace):
+            table.set(numbered(774), 1, 8)
+    assert [room.closed for room in rooms.made] == [False, True, True, True]
+    assert table.get(numbered(5)) == (1, 8)
+
+
+def test_what_is_kept_for_reading_pieces_does_not_grow_with_their_lengths() -> None:
+    table = filled([numbered(number) for number in range(700)])
+    for marker in list(table.ids()):
+        list(table.id_batches(marker))
+    assert hashscan._ids.cache_info().currsize <= 2
 
 
 @pytest.fixture
@@ -406,7 +436,8 @@ def test_a_large_table_stays_in_memory_where_there_is_no_room() -> None:
     table = IndexTable.new(make_room=lambda size, parts: None)
     for number in range(3000):
         table.set(numbered(number), number, 8)
-    copy = table.copy(lambda size, parts: next(iter(parts)) and None)
+    assert table.copy_in_file(lambda size, parts: next(iter(parts)) and None) is None
+    copy = table.copy_in_memory()
     assert bytes(copy.view) == bytes(table.view)
     copy.set(numbered(1), 5, 5)
     assert table.get(numbered(1)) == (1, 8)
@@ -865,6 +896,14 @@ def test_an_object_is_found_by_reading_as_by_looking(there: set[int], removed: s
     table = laid_out(((ids[number], number, 9) for number in sorted(there)), len(there))
     for number in removed:
         table.remove(ids[number])
-    read = IndexTable.load(table.view, writable=False, source=Bytes(bytes(table.view)))
-    assert [read.read(object_id) for object_id in ids] == [table.get(object_id) for object_id in ids]
-    assert read.read(b"short") is None
+    file, nowhere = Bytes(bytes(table.view)), memoryview(bytearray(table.size))
+    with pytest.MonkeyPatch.context() as patch:
+        treat_all_as_large(patch)
+        nowhere[:HEADER_SIZE] = table.view[:HEADER_SIZE]
+        read = IndexTable.load(nowhere, writable=False, source=file)
+    assert [read.get(object_id) for object_id in ids] == [table.get(object_id) for object_id in ids]
+    assert read.get(b"short") is None
+    listed = list(table.ids())
+    for marker in listed[:5]:
+        after = [object_id for batch in read.id_batches(marker) for object_id in batch]
+        assert after == listed[listed.index(marker) + 1 :]

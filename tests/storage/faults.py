@@ -16,7 +16,6 @@ from borg_serve_lib.storage.base import (
     Patch,
     Reader,
     ScratchFile,
-    ScratchMap,
     Storage,
     StorageProvider,
     Writer,
@@ -89,12 +88,11 @@ class FaultyWriter(Writer):
         self._inner.close()
 
 
-class FaultyPatch(Patch):
-    def __init__(self, faults: Faults, inner: Patch, name: str) -> None:
+class FaultyScratch(ScratchFile):
+    def __init__(self, faults: Faults, inner: ScratchFile, name: str) -> None:
         self._faults = faults
         self._inner = inner
         self._name = name
-        self.view = inner.view
 
     @property
     def size(self) -> int:
@@ -104,14 +102,23 @@ class FaultyPatch(Patch):
         return self._inner.read_at(offset, length)
 
     def write_at(self, offset: int, data: Buffer) -> None:
+        tear = lambda: self._inner.write_at(offset, data[: len(data) // 2])  # noqa: E731
+        self._faults.step("write at", self._name, needs_room=True, tear=tear)
         self._inner.write_at(offset, data)
-
-    def sync(self) -> None:
-        self._faults.step("sync", self._name)
-        self._inner.sync()
 
     def close(self) -> None:
         self._inner.close()
+
+
+class FaultyPatch(FaultyScratch, Patch):
+    def __init__(self, faults: Faults, inner: Patch, name: str) -> None:
+        super().__init__(faults, inner, name)
+        self._patch = inner
+        self.view = inner.view
+
+    def sync(self) -> None:
+        self._faults.step("sync", self._name)
+        self._patch.sync()
 
 
 class FaultyStorage(Storage):
@@ -154,11 +161,7 @@ class FaultyStorage(Storage):
 
     def create_scratch(self, parts: Iterable[Buffer]) -> ScratchFile:
         self._faults.step("create scratch", "", needs_room=True)
-        return self._inner.create_scratch(parts)
-
-    def create_scratch_map(self) -> ScratchMap:
-        self._faults.step("create scratch", "", needs_room=True)
-        return self._inner.create_scratch_map()
+        return FaultyScratch(self._faults, self._inner.create_scratch(parts), "scratch")
 
     def append(self, name: str, data: bytes) -> None:
         tear = lambda: self._inner.append(name, data[: len(data) // 2])  # noqa: E731

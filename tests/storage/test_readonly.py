@@ -34,7 +34,6 @@ CHANGES: dict[str, Callable[[Storage], object]] = {
     "create": lambda storage: storage.create("new"),
     "create_copy": lambda storage: storage.create_copy("config", "new"),
     "create_scratch": lambda storage: storage.create_scratch([b"content"]),
-    "create_scratch_map": lambda storage: storage.create_scratch_map(),
     "append": lambda storage: storage.append("config", b"x"),
     "overwrite": lambda storage: storage.overwrite("config", b"x"),
     "replace": lambda storage: storage.replace("config", b"x"),
@@ -76,4 +75,4 @@ def test_everything_can_be_read(inner: Storage) -> None:
 
 def test_every_change_of_the_port_is_tried_here() -> None:
     reading = {"entries", "size", "link_count", "free_space", "read", "open_reader", "close"}
-    assert Storage.__abstractmethods__ | {"replace", "create_scratch", "create_scratch_map"} == reading | CHANGES.keys()
+    assert Storage.__abstractmethods__ | {"replace", "create_scratch"} == reading | CHANGES.keys()

@@ -292,28 +292,6 @@ def test_a_scratch_file_has_no_name_and_is_changed_in_place(storage: Storage) ->
     assert names(storage) == {}
 
 
-def test_a_scratch_map_is_a_dict_in_the_order_of_its_keys(storage: Storage) -> None:
-    scratch = storage.create_scratch_map()
-    keys = [number.to_bytes(2, "big") for number in range(3000)]
-    scratch.extend((key, key * 2) for key in reversed(keys))
-    scratch.extend([(keys[0], b"kept as it was"), (b"zz", b"")])
-    scratch[keys[1]] = b"changed"
-    del scratch[keys[2]]
-    expected = {key: key * 2 for key in keys if key != keys[2]} | {keys[1]: b"changed", b"zz": b""}
-    assert len(scratch) == len(expected)
-    assert list(scratch.items()) == sorted(expected.items())
-    assert [scratch.get(keys[0]), scratch.get(keys[2]), scratch.get(b"zz")] == [keys[0] * 2, None, b""]
-    for key, value in scratch.items():
-        if value:
-            scratch[key] = b""
-        else:
-            del scratch[key]
-    assert dict(scratch.items()) == dict.fromkeys(expected.keys() - {b"zz"}, b"")
-    assert names(storage) == {}
-    scratch.close()
-    scratch.close()
-
-
 def test_appended_text_follows_what_is_there(storage: Storage) -> None:
     storage.append("transactions", b"one\n")
     storage.append("transactions", b"two\n")
