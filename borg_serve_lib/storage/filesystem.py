@@ -112,10 +112,9 @@ class FilesystemStorage(Storage):
             os.close(origin)
 
     def create_scratch(self, parts: Iterable[Buffer]) -> FilesystemScratch:
-        name = _scratch_name()
-        descriptor = self._open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        name = "scratch"
+        descriptor = self._open_unnamed()
         try:
-            self.remove(name)
             # Written, not only made that long: what is written over it later needs no room.
             writer = FilesystemWriter(descriptor, name)
             for part in parts:
@@ -124,6 +123,19 @@ class FilesystemStorage(Storage):
         except BaseException:
             os.close(descriptor)
             raise
+
+    def _open_unnamed(self) -> int:
+        try:
+            return os.open(self.location, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+        except (OSError, AttributeError):  # not on every file system, nor on every system
+            name = _scratch_name()
+            descriptor = self._open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            try:
+                self.remove(name)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            return descriptor
 
     def append(self, name: str, data: bytes) -> None:
         self._write_to(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, data)

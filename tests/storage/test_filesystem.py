@@ -366,6 +366,26 @@ def test_a_file_system_without_syncs_of_directories_is_fine(storage: FilesystemS
     storage.sync_directory()
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EOPNOTSUPP, "no"), AttributeError("O_TMPFILE")])
+def test_a_scratch_file_loses_its_name_where_it_needs_one(
+    storage: FilesystemStorage, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    opened, original = [], os.open
+
+    def with_a_name_only(path: str, flags: int, *arguments: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise error
+        opened.append(path)
+        return original(path, flags, *arguments)
+
+    monkeypatch.setattr(os, "open", with_a_name_only)
+    scratch = storage.create_scratch([b"content"])
+    assert [Path(path).suffix for path in opened] == [".tmp"]
+    assert scratch.read_at(0, 10) == b"content"
+    assert storage.entries() == []
+    scratch.close()
+
+
 def test_no_descriptor_is_left_open_or_handed_down(storage: FilesystemStorage, system: System) -> None:
     fill(storage, "index.1", OLD_FILE)
     before = set(os.listdir("/proc/self/fd"))
