@@ -34,6 +34,7 @@ def pytest_configure() -> None:
     place = Path(borg_serve_lib.__file__).parent
     if os.environ.get("BORG_SERVE_LIB_INSTALLED") and "site-packages" not in place.parts:
         raise pytest.UsageError(f"the installed package is to be tested, but {place} is imported")
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has all ignore it that are started from here
 
 
 def pytest_report_header() -> str:
