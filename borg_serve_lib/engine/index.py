@@ -12,11 +12,13 @@ from itertools import chain, islice
 from ..errors import UnknownMarker
 from ..format.hashindex import IndexTable
 from ..storage.base import Reader
-from .changes import Changes, Location
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..buffers import RoomMaker
+
+Location = tuple[int, int]
+"""(segment, offset) of a current PUT."""
 
 MOST_CHANGES = 1 << 16
 """Changes kept beside a table; for more of them the table is copied and the copy changed."""
@@ -44,21 +46,16 @@ class ObjectIndex:
         make_room: RoomMaker | None = None,
     ) -> None:
         """`verify`: makes sure that the file is what was written, None if that is known; it is told whether the index
-        is to be changed. `make_room`: for a table of
-        its own that is too large for memory.
+        is to be changed. `make_room`: for a table of its own that is too large for memory.
         """
         self.source_name = source_name
-        self._use(table)
+        self._table = table
         self._reader = reader
         self._verify = verify
         self._make_room = make_room
-        self._changes = Changes()
+        self._changes: dict[bytes, Location | None] = {}  # None: the object was removed
         self._most_changes = MOST_CHANGES
         self._length = len(table)
-
-    def _use(self, table: IndexTable) -> None:
-        self._table = table
-        self._look = table.get
 
     @classmethod
     def empty(cls, make_room: RoomMaker | None = None) -> ObjectIndex:
@@ -85,9 +82,9 @@ class ObjectIndex:
 
     def get(self, object_id: bytes) -> Location | None:
         """Return the location of an object, or None."""
-        if self._changes and object_id in self._changes:
-            return self._changes.get(object_id)
-        return self._look(object_id)
+        if object_id in self._changes:
+            return self._changes[object_id]
+        return self._table.get(object_id)
 
     def set(self, object_id: bytes, location: Location) -> Location | None:
         """Record the location of an object, new or moved; return where it was."""
@@ -118,7 +115,7 @@ class ObjectIndex:
         """
         if after is not None and self.get(after) is None:
             raise UnknownMarker("marker not found")
-        if after is None or self._look(after) is not None:
+        if after is None or self._table.get(after) is not None:
             return chain(map(self._without_removed, self._table.id_batches(after)), in_batches(self._added()))
         place = next(number for number, object_id in enumerate(self._added()) if object_id == after)
         return in_batches(islice(self._added(), place + 1, None))
@@ -127,12 +124,18 @@ class ObjectIndex:
         changes = self._changes
         if not changes:
             return ids
-        return tuple(each for each in ids if each not in changes or changes.get(each) is not None)
+        return tuple(each for each in ids if changes.get(each, each) is not None)
 
     def _added(self) -> Iterator[bytes]:
-        for object_id, _ in self._changes.placed():
-            if self._look(object_id) is None:
+        for object_id, _ in self._placed():
+            if self._table.get(object_id) is None:
                 yield object_id
+
+    def _placed(self) -> Iterator[tuple[bytes, Location]]:
+        """Yield each object that was put or moved, with its location, in an order that holds until the next change."""
+        for object_id, location in self._changes.items():
+            if location is not None:
+                yield object_id, location
 
     def items(self) -> Iterator[tuple[bytes, int, int]]:
         """Yield (object id, segment, offset) of all objects, in any order."""
@@ -140,7 +143,7 @@ class ObjectIndex:
         if not changes:
             return self._table.items()
         unchanged = (item for item in self._table.items() if item[0] not in changes)
-        changed = ((object_id, *location) for object_id, location in changes.placed())
+        changed = ((object_id, *location) for object_id, location in self._placed())
         return chain(unchanged, changed)
 
     def verify(self, *, to_change: bool = False) -> None:
@@ -187,12 +190,15 @@ class ObjectIndex:
             table.release()
             raise
         self.close()
-        self._use(table)
-        self._reader, self._changes = None, Changes()
+        self._table, self._reader, self._changes = table, None, {}
 
     def apply_to(self, table: IndexTable) -> None:
         """Make the changes in `table`, a copy of this index's own."""
-        self._changes.apply_to(table)
+        for object_id, location in self._changes.items():
+            if location is None:
+                table.remove(object_id)
+        for object_id, location in self._placed():
+            table.set(object_id, *location)
 
     def close(self) -> None:
         """Let go of all files."""

@@ -11,8 +11,7 @@ from ..errors import IntegrityError, StorageError
 from ..format import segment as segment_format
 from ..format.entry import COMMIT_SIZE, DELETE, DELETE_SIZE, PUT
 from ..reporting import Reporter
-from .changes import Location
-from .index import ObjectIndex
+from .index import Location, ObjectIndex
 from .log import SegmentLog
 from .progress import ProgressMeter
 from .state import TransactionState

@@ -29,8 +29,7 @@ from ..locking.base import RepositoryLock
 from ..reporting import Reporter
 from ..storage.base import Storage
 from .access import WriteAccess
-from .changes import Location
-from .index import in_batches
+from .index import Location, in_batches
 from .log import SegmentLog
 from .quota import admits
 from .requests import OpenRequest, RepositoryRules

@@ -74,7 +74,7 @@ class IndexTable:
         source: Source | None = None,
         make_room: RoomMaker | None = None,
     ) -> None:
-        """Use a valid table. `empty`: the number of EMPTY buckets, or NOT_COUNTED. See `new`, `load`, `copy`."""
+        """Use a valid table. `empty`: the number of EMPTY buckets, or NOT_COUNTED. See `new`, `load`."""
         self._own: Room | None = None
         self._source = source
         self._use(place)
@@ -306,26 +306,14 @@ class IndexTable:
             self._room.write_at(_ENTRIES_AT, _ENTRIES.pack(self._entries))
 
     def _probe(self, object_id: bytes) -> tuple[int, int, int, int]:
-        """Return where the object's bucket begins, the bucket before it that an insert would use, either NOWHERE when
-        there is none, and the object's segment and offset. If there is no object, its segment is the other bucket's.
-        """
-        free = NOWHERE
+        """Return what `hashscan.search` does, from the object's home on."""
         if len(object_id) != ID_SIZE:
-            return NOWHERE, free, 0, 0
+            return NOWHERE, NOWHERE, 0, 0
         home = HEADER_SIZE + HASH.unpack_from(object_id)[0] % self.buckets * BUCKET_SIZE
         if self._file is not None:
             return hashscan.probe(self._file, self.size, object_id, home)
-        for start, end in ((home, self.size), (HEADER_SIZE, home)):
-            position = start
-            for key, segment, offset in BUCKET.iter_unpack(self.view[start:end]):
-                if segment == EMPTY:
-                    return (NOWHERE, position, EMPTY, 0) if free == NOWHERE else (NOWHERE, free, DELETED, 0)
-                if segment == DELETED:
-                    free = position if free == NOWHERE else free
-                elif key == object_id:
-                    return position, free, segment, offset
-                position += BUCKET_SIZE
-        return NOWHERE, free, DELETED, 0
+        view = self.view
+        return hashscan.search(object_id, ((home, view[home:]), (HEADER_SIZE, view[HEADER_SIZE:home])))
 
     def _settle(self, object_id: bytes) -> tuple[int, int, int, int]:
         """As `_probe`; but a bucket found behind a DELETED one changes places with it (spec: section 5.2)."""

@@ -16,10 +16,10 @@ from .hashlayout import BUCKET, BUCKET_SIZE, DELETED, EMPTY, HEADER_SIZE, NOWHER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Final
 
-    from ..buffers import Source
+    from ..buffers import Buffer, Source
 
 _CHUNK_BUCKETS: Final = 4096
 _CHUNK: Final = _CHUNK_BUCKETS * BUCKET_SIZE
@@ -37,19 +37,32 @@ def find(table: Source, size: int, object_id: bytes, home: int) -> tuple[int, in
 
 
 def probe(table: Source, size: int, object_id: bytes, home: int) -> tuple[int, int, int, int]:
-    """Return what `IndexTable._probe` does, a few buckets at a time."""
-    free = NOWHERE
+    """Return what `search` does, in a table of `size` bytes that is read a few buckets at a time from `home` on."""
+    return search(object_id, _runs(table, size, home))
+
+
+def _runs(table: Source, size: int, home: int) -> Iterator[tuple[int, Buffer]]:
     for start, end in ((home, size), (HEADER_SIZE, home)):
-        for first in range(start, end, _PROBE):
-            position = first
-            for key, segment, offset in BUCKET.iter_unpack(table.read_at(first, min(_PROBE, end - first))):
-                if segment == EMPTY:
-                    return (NOWHERE, position, EMPTY, 0) if free == NOWHERE else (NOWHERE, free, DELETED, 0)
-                if segment == DELETED:
-                    free = position if free == NOWHERE else free
-                elif key == object_id:
-                    return position, free, segment, offset
-                position += BUCKET_SIZE
+        for position in range(start, end, _PROBE):
+            yield position, table.read_at(position, min(_PROBE, end - position))
+
+
+def search(object_id: bytes, runs: Iterable[tuple[int, Buffer]]) -> tuple[int, int, int, int]:
+    """Return where the object's bucket begins, the bucket before it that an insert would use, either NOWHERE when there
+    is none, and the object's segment and offset. If there is no object, its segment is the other bucket's.
+
+    `runs`: positions, each with the buckets that lie there, in the order of probing.
+    """
+    free = NOWHERE
+    for position, buckets in runs:
+        for key, segment, offset in BUCKET.iter_unpack(buckets):
+            if segment == EMPTY:
+                return (NOWHERE, position, EMPTY, 0) if free == NOWHERE else (NOWHERE, free, DELETED, 0)
+            if segment == DELETED:
+                free = position if free == NOWHERE else free
+            elif key == object_id:
+                return position, free, segment, offset
+            position += BUCKET_SIZE  # noqa: PLW2901
     return NOWHERE, free, DELETED, 0
 
 

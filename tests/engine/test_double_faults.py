@@ -393,8 +393,10 @@ LARGE = bytes(1 << 20)
 LARGE_ENTRY = 41 + len(LARGE)
 
 
-def with_large_objects(path: Path) -> None:
-    """Make a repository with the objects 0 to 3 in segment 0, of which 1 is deleted and 3 is damaged."""
+def with_large_objects(path: Path) -> Repository:
+    """Return a repository with the objects 0 to 3 in segment 0, of which 1 is deleted and 3 is damaged, and with
+    something to commit.
+    """
     repository = created(path)
     for number in range(4):
         repository.put(identity(number), LARGE)
@@ -403,14 +405,15 @@ def with_large_objects(path: Path) -> None:
     repository.commit(compact=False)
     repository.close()
     flip(segment_files(path)[0], 8 + 3 * LARGE_ENTRY + 100)
+    repository = opened(path)
+    repository.put(MANIFEST_ID, b"manifest")
+    return repository
 
 
 def test_compaction_goes_round_damage_behind_a_superseded_object_that_cannot_be_read(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_large_objects(path)
-    repository = opened(path)
-    repository.put(MANIFEST_ID, b"manifest")
+    repository = with_large_objects(path)
     with bad_sector(monkeypatch, segment_files(path)[0], 8 + LARGE_ENTRY + 4096):
         with pytest.raises(IntegrityError, match=rf"checksum mismatch \[segment 0, offset {8 + 3 * LARGE_ENTRY}\]"):
             repository.commit(threshold=0.1)
@@ -427,9 +430,7 @@ def test_compaction_goes_round_damage_behind_a_superseded_object_that_cannot_be_
 def test_damage_that_spreads_while_compaction_goes_round_it_loses_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_large_objects(path)
-    repository = opened(path)
-    repository.put(MANIFEST_ID, b"manifest")
+    repository = with_large_objects(path)
     keep = compaction._Compaction._keep
 
     def keeping(self: compaction._Compaction, segment: int, done: compaction._Moved) -> None:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from borg_serve_lib.engine import index as index_module
 from borg_serve_lib.engine.caches import CacheFiles
-from borg_serve_lib.engine.changes import Location
-from borg_serve_lib.engine.index import ObjectIndex
+from borg_serve_lib.engine.index import Location, ObjectIndex
 from borg_serve_lib.engine.scratch import Scratch
 from borg_serve_lib.engine.state import TransactionState
 from borg_serve_lib.errors import UnknownMarker
