@@ -94,7 +94,7 @@ class CacheFiles:
         table.empty = empty
 
     def read_hints(self, transaction: int) -> Hints:
-        """Return the verified content of hints.N, without what it says of later segments.
+        """Return the verified content of hints.N, without what it says of later segments. The caller closes it.
 
         Raises FileIntegrityError, StorageError.
         """
@@ -105,8 +105,12 @@ class CacheFiles:
                 digests.verify_hints(name, reader)
             elif reader.size > MAX_UNVERIFIED_HINTS_SIZE:
                 raise FileIntegrityError(f"{name}: too large to be read without a digest")
-            hints = hints_format.decode(reader)
-        hints.without_later_segments(transaction)
+            hints = hints_format.decode(reader, self.scratch.make_room)
+        try:
+            hints.without_later_segments(transaction)
+        except BaseException:
+            hints.close()
+            raise
         return hints
 
     def vouched_segments(self, transaction: int, *, after: int) -> set[int]:

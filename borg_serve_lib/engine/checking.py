@@ -82,11 +82,12 @@ class Check:
         self._proof = None if repair or committed is None else IndexProof(committed, make_room)
         self.errors = False
         self.rebuilt = ObjectIndex.empty(make_room)
-        self.state = TransactionState.empty()
+        self.state = TransactionState.empty(make_room)
 
     def close(self) -> None:
         """Let go of the files that were too large for memory."""
         self.rebuilt.close()
+        self.state.close()
         if self._proof is not None:
             self._proof.close()
 

@@ -5,12 +5,14 @@ Source: spec, repository-format.md section 16.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from ..errors import IntegrityError
 from ..format import segment as segment_format
 from ..format.entry import COMMIT_SIZE, DELETE, PUT, PUT_HEADER_SIZE, put_header
+from ..format.shadows import NO_SEGMENT
 from ..reporting import Reporter
 from ..values import Value
 from .index import ObjectIndex
@@ -30,28 +32,30 @@ def _is_enough(available: int | None, needed: int) -> bool:
 class CompactionPlan(Value):
     """`segments`: numbers of those to compact, ascending. `missing`: listed ones that do not exist."""
 
-    segments: tuple[int, ...]
-    missing: tuple[int, ...]
+    segments: Sequence[int]
+    missing: Sequence[int]
 
 
 def list_commit_segments(log: SegmentLog, state: TransactionState) -> None:
     """Make compaction see the segments that hold a COMMIT only: borg 1.1 never listed them (section 16.1)."""
     for segment in log.segments():
         if log.size(segment) == segment_format.COMMIT_SEGMENT_SIZE:
-            state.hints.segments[segment] = 0
-            state.hints.compact[segment] = COMMIT_SIZE
+            state.hints.set_puts(segment, 0)
+            state.hints.set_freeable(segment, COMMIT_SIZE)
 
 
 def plan_compaction(log: SegmentLog, state: TransactionState, threshold: float) -> CompactionPlan:
     """Choose the segments of whose bytes more than the fraction `threshold` can be freed (section 16.2)."""
-    chosen, missing = [], []
-    for segment, freeable in sorted(state.hints.compact.items()):
+    chosen, missing = array("I"), array("I")  # there may be millions
+    compact = state.hints.compact
+    for segment in sorted(compact):
+        freeable = compact[segment]
         size = log.size(segment)
         if not size:
             missing.append(segment)
         elif freeable / size > threshold:
             chosen.append(segment)
-    return CompactionPlan(tuple(chosen), tuple(missing))
+    return CompactionPlan(chosen, missing)
 
 
 def frees_something(plan: CompactionPlan, state: TransactionState) -> bool:
@@ -125,10 +129,10 @@ class _Compaction:
         self._state = state
         self._indexed_transaction = indexed_transaction
         self._reporter = reporter
-        self._unused: list[int] = []
+        self._unused = array("I")
         self.damage: IntegrityError | None = None
 
-    def drop_missing(self, segments: tuple[int, ...]) -> None:
+    def drop_missing(self, segments: Sequence[int]) -> None:
         from ..events.maintenance import CompactedSegmentMissing
 
         for segment in segments:
@@ -219,17 +223,17 @@ class _Compaction:
 
     def _move_delete(self, object_id: bytes, segment: int) -> None:
         shadow_index = self._state.hints.shadow_index
-        shadows = shadow_index.get(object_id)
+        lowest = shadow_index.lowest(object_id)
         indexed = self._indexed_transaction
         if (
-            shadows is None  # nothing is known of older PUTs
-            or any(shadow < segment for shadow in shadows)
+            lowest is None  # nothing is known of older PUTs
+            or lowest < segment
             or indexed is None
             or segment > indexed
         ):
             self._make_room(object_id)
             self._state.delete_logged(self._log.delete(object_id))
-        elif not shadows:
+        elif lowest == NO_SEGMENT:
             shadow_index.forget(object_id)
 
     def _make_room(self, object_id: bytes) -> None:
@@ -249,7 +253,7 @@ class _Compaction:
 
                 self._reporter.report(ReferenceCountWrong(segment, count))
             self._log.remove(segment)
-        self._unused.clear()
+        self._unused = array("I")
 
     def finish(self) -> int:
         transaction = self._log.commit()

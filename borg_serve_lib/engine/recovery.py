@@ -67,7 +67,7 @@ def apply_segment(
 ) -> None:
     """Take the entries (tag, object id, offset, size) of one segment into account, in their order."""
     hints = state.hints
-    hints.segments[segment] = 0
+    hints.set_puts(segment, 0)
     puts = put_bytes = 0
     for tag, object_id, offset, size in entries:
         if tag == PUT:
@@ -85,7 +85,7 @@ def apply_segment(
     hints.storage_quota_use += put_bytes
     hints.segments[segment] += puts
     if hints.segments[segment] == 0:
-        hints.compact[segment] = log.size(segment)
+        hints.set_freeable(segment, log.size(segment))
 
 
 def _supersede_deleted(object_id: bytes, old: Location, log: SegmentLog, state: TransactionState) -> None:
@@ -108,9 +108,9 @@ def size_listed_segments(log: SegmentLog, index: ObjectIndex, state: Transaction
         if not file_size:
             hints.segments.pop(segment, None)
         elif not hints.segments.get(segment):
-            hints.compact[segment] = file_size
+            hints.set_freeable(segment, file_size)
         else:
-            hints.compact[segment] = _freeable(log, index, segment)
+            hints.set_freeable(segment, _freeable(log, index, segment))
     hints.unsized = ()
 
 

@@ -9,6 +9,10 @@ from ..format.entry import COMMIT_SIZE, DELETE_SIZE
 from ..format.hints import Hints
 from ..format.shadows import ShadowIndex
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..buffers import RoomMaker
+
 
 class TransactionState:
     """Bookkeeping over hints. Nothing in it is ever trusted to be exact: it steers compaction and the quota.
@@ -23,9 +27,10 @@ class TransactionState:
         self.puts = self.shadowed = self.deletes = 0
 
     @classmethod
-    def empty(cls) -> TransactionState:
-        """Return the state of a repository without segments."""
-        return cls(Hints(segments={}, compact={}, storage_quota_use=0, shadow_index=ShadowIndex()))
+    def empty(cls, make_room: RoomMaker | None) -> TransactionState:
+        """Return the state of a repository without segments; `make_room`: for what is too large for memory."""
+        shadow_index = ShadowIndex(make_room=make_room)
+        return cls(Hints(segments={}, compact={}, storage_quota_use=0, shadow_index=shadow_index))
 
     @property
     def shrinks(self) -> bool:
@@ -41,8 +46,7 @@ class TransactionState:
 
     def put_logged(self, segment: int) -> None:
         """A current PUT was written to `segment`."""
-        segments = self.hints.segments
-        segments[segment] = segments.get(segment, 0) + 1
+        self.hints.count_puts(segment, 1)
 
     def delete_logged(self, segment: int) -> None:
         """A DELETE was written to `segment`: all of it can be freed one day."""
@@ -53,7 +57,7 @@ class TransactionState:
         self._entry_without_object(segment, COMMIT_SIZE)
 
     def _entry_without_object(self, segment: int, size: int) -> None:
-        self.hints.segments.setdefault(segment, 0)
+        self.hints.count_puts(segment, 0)
         self.free(segment, size)
 
     def put_superseded(self, object_id: bytes, segment: int, size: int) -> None:
@@ -66,8 +70,7 @@ class TransactionState:
 
     def put_left(self, segment: int) -> None:
         """`segment` holds one current PUT less."""
-        segments = self.hints.segments
-        segments[segment] = segments.get(segment, 0) - 1
+        self.hints.count_puts(segment, -1)
 
     def put_removed(self, size: int) -> None:
         """A superseded PUT, an entry of `size` bytes, is about to vanish: the quota counts it no longer."""
@@ -75,8 +78,7 @@ class TransactionState:
 
     def free(self, segment: int, size: int) -> None:
         """Compaction of `segment` would free `size` bytes more."""
-        compact = self.hints.compact
-        compact[segment] = compact.get(segment, 0) + size
+        self.hints.count_freeable(segment, size)
 
     def unshadow(self, object_id: bytes, segment: int) -> None:
         """One superseded PUT of `object_id` in `segment` is about to vanish."""
@@ -86,3 +88,7 @@ class TransactionState:
         """`segment` is gone; return how many current PUTs were still counted in it."""
         self.hints.compact.pop(segment, None)
         return self.hints.segments.pop(segment, 0)
+
+    def close(self) -> None:
+        """Let go of the files that were too large for memory. The state cannot be used any more."""
+        self.hints.close()

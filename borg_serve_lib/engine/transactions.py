@@ -154,10 +154,12 @@ class Transactions:
             # Without a lock somebody else may be writing them.
             if self._access.locking and self._write_caches_if_possible(transaction, index, state):
                 index.close()
+                state.close()
             else:
                 self.index, self._unwritten = index, state
         except BaseException:
             index.close()
+            state.close()
             raise
 
     def _base_for_recovery(self, base: int | None) -> tuple[ObjectIndex, TransactionState]:
@@ -172,10 +174,13 @@ class Transactions:
                     raise
             except CACHE_ERRORS as error:
                 self._report_damage(error)
-        return self._empty_index(), TransactionState.empty()
+        return self._empty_index(), self._empty_state()
 
     def _empty_index(self) -> ObjectIndex:
         return ObjectIndex.empty(self.caches.scratch.make_room)
+
+    def _empty_state(self) -> TransactionState:
+        return TransactionState.empty(self.caches.scratch.make_room)
 
     # --- begin, commit, rollback
 
@@ -194,9 +199,14 @@ class Transactions:
         transaction = self._prepare_index()
         if transaction is not None:
             self.rules = self.rules.after_a_commit()
-        state = TransactionState.empty() if transaction is None else self._read_state(transaction)
-        self.last_commit.restore()
-        self._clean_up(transaction)
+        state = self._empty_state() if transaction is None else self._read_state(transaction)
+        try:
+            self.last_commit.restore()
+            self._clean_up(transaction)
+        except BaseException:
+            if state is not self._unwritten:
+                state.close()
+            raise
         self._log.continue_at(0 if transaction is None else transaction + 1)
         if self.first_segment is None:
             self.first_segment = self._log.segment
@@ -387,8 +397,9 @@ class Transactions:
         """
         out_of_space = isinstance(self.doom, _OUT_OF_SPACE)
         began_with, self._transaction = self._transaction, None
-        if self.index is not None:
-            self.index.close()
+        for held in (self.index, self.state, self._unwritten):
+            if held is not None:
+                held.close()
         self.index = self.state = self.doom = self._unwritten = self.last_commit.damaged = None
         self._log.abandon_segment()
         if out_of_space:

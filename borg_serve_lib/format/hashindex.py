@@ -31,7 +31,7 @@ from .hashsizes import SIZES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Final
 
     from ..buffers import Buffer, Room, RoomMaker, Source
@@ -103,7 +103,15 @@ class IndexTable:
 
         `make_room`: for when it becomes too large for memory.
         """
-        return cls._from_layout(Layout(hashsizes.size_for(entries), make_room), make_room)
+        return cls.filled(entries, (), make_room)
+
+    @classmethod
+    def filled(
+        cls, entries: int, items: Iterable[tuple[bytes, int, int]], make_room: RoomMaker | None = None
+    ) -> IndexTable:
+        """Return a table of the `entries` items (object id, segment, offset), which are not checked."""
+        layout, count = _laid_out(hashsizes.size_for(entries), items, make_room)
+        return cls._owning(layout.place, make_room, entries=count, empty=layout.buckets - count)
 
     @classmethod
     def load(
@@ -135,11 +143,6 @@ class IndexTable:
             source=source or room,
             make_room=make_room,
         )
-
-    @classmethod
-    def _from_layout(cls, layout: Layout, make_room: RoomMaker | None = None) -> IndexTable:
-        entries = layout.finish()
-        return cls._owning(layout.place, make_room, entries=entries, empty=layout.buckets - entries)
 
     @classmethod
     def _owning(cls, place: memoryview | Room, make_room: RoomMaker | None, *, entries: int, empty: int) -> IndexTable:
@@ -347,13 +350,7 @@ class IndexTable:
         # The header may be wrong: what is really there has to fit, and is what the new header says.
         buckets = max(hashsizes.fit(capacity), hashsizes.size_for(self.count_entries()))
         self._leave_memory()
-        layout = Layout(buckets, self._make_room)
-        try:
-            layout.add(self.items())
-            self._entries = layout.finish()
-        except BaseException:
-            layout.close()
-            raise
+        layout, self._entries = _laid_out(buckets, self.items(), self._make_room)
         self.empty = layout.buckets - self._entries
         self._source = None
         self._use(layout.place)
@@ -369,6 +366,17 @@ class IndexTable:
             if room is not None:
                 self._use(room)
                 self._own = room
+
+
+def _laid_out(buckets: int, items: Iterable[tuple[bytes, int, int]], make_room: RoomMaker | None) -> tuple[Layout, int]:
+    """Return a new table of the items, and their number."""
+    layout = Layout(buckets, make_room)
+    try:
+        layout.add(items)
+        return layout, layout.finish()
+    except BaseException:
+        layout.close()
+        raise
 
 
 def _check_header(view: memoryview) -> int:

@@ -281,7 +281,7 @@ def test_of_a_damaged_segment_the_hints_know_what_was_met_before_the_damage(path
     met = [entry for entry in entries[:number] if not isinstance(entry, str)]
     after = kept_hints(path)
     for each in range(6):
-        shadows = list(after.shadow_index.get(identity(each)) or ())
+        shadows = list(dict(after.shadow_index.items()).get(identity(each), ()))
         assert shadows == [0] * ((each in superseded) or each in met), each
     copied = len(set(met) - superseded)
     assert after.compact[0] == before.compact[0] + copied * (41 + size)

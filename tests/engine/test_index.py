@@ -49,7 +49,7 @@ def written(storage: Storage, objects: Model) -> ObjectIndex:
     index = ObjectIndex.empty()
     for object_id, location in objects.items():
         index.set(object_id, location)
-    caches.write(3, index, TransactionState.empty().hints)
+    caches.write(3, index, TransactionState.empty(None).hints)
     return caches.open_index(3)
 
 
@@ -87,7 +87,7 @@ def test_an_index_is_what_a_dict_is_and_so_is_the_file_it_writes(
         change(index, model, history)
         assert_is(index, model)
         caches = CacheFiles(storage, Reporter())
-        caches.write(4, index, TransactionState.empty().hints)
+        caches.write(4, index, TransactionState.empty(None).hints)
         assert_is(index, model)
         index.close()
         again = CacheFiles(storage, Reporter()).open_index(4)

@@ -231,7 +231,7 @@ def test_hints_count_as_borg_counts(path: Path) -> None:
     read = hints.decode(InMemory((path / "hints.3").read_bytes()))
     assert read.segments == {0: 0, 1: 0, 2: 1, 3: 0}
     assert read.compact == {0: 88, 1: 9, 2: 82, 3: 9}
-    assert read.shadow_index == ShadowIndex({identity(1): (0,), identity(2): (0,)})
+    assert read.shadow_index == ShadowIndex({identity(1): (0,), identity(2): (0,)}.items())
     assert read.storage_quota_use == 44 + 44 + 46
 
 

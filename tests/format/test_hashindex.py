@@ -26,6 +26,7 @@ from borg_serve_lib.format import hashindex, hashlayout, hashscan, hashsizes
 from borg_serve_lib.format.hashindex import BUCKET_SIZE, HEADER_SIZE, MAGIC, SIZES, IndexTable
 from borg_serve_lib.limits import MANIFEST_ID, MAX_SEGMENT_NUMBER
 from tests import vectors_support as vectors
+from tests.format.rooms import Room, Rooms, treat_all_as_large
 from tests.format.sources import Bytes
 
 EMPTY, DELETED = 0xFFFFFFFF, 0xFFFFFFFE
@@ -348,43 +349,6 @@ def test_a_rebuild_that_fails_leaves_the_table_as_it_was(monkeypatch: pytest.Mon
     assert [room.closed for room in rooms.made] == [True]
 
 
-class Rooms:
-    """Files without names. `made`: all of them, the open ones and the closed ones."""
-
-    def __init__(self) -> None:
-        self.made: list[Room] = []
-
-    def make(self, size: int, parts: Iterable[Buffer]) -> Room:
-        self.made.append(Room(b"".join(parts)))
-        assert self.made[-1].size == size
-        return self.made[-1]
-
-    def moved(self, table: IndexTable) -> IndexTable:
-        copy = table.copy_in_file(self.make)
-        assert copy is not None
-        table.release()
-        return copy
-
-
-class Room:
-    def __init__(self, content: bytes) -> None:
-        self.content = bytearray(content)
-        self.size = len(content)
-        self.closed = False
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        assert not self.closed
-        return bytes(self.content[offset : offset + length])
-
-    def write_at(self, offset: int, data: Buffer) -> None:
-        assert not self.closed
-        assert offset + len(data) <= self.size
-        self.content[offset : offset + len(data)] = data
-
-    def close(self) -> None:
-        self.closed = True
-
-
 @pytest.mark.parametrize("method", ["add", "finish"])
 def test_a_rebuild_into_a_file_that_fails_gives_the_file_up(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     treat_all_as_large(monkeypatch)
@@ -410,12 +374,6 @@ def test_what_is_kept_for_reading_pieces_does_not_grow_with_their_lengths() -> N
 @pytest.fixture
 def all_large(monkeypatch: pytest.MonkeyPatch) -> None:
     treat_all_as_large(monkeypatch)
-
-
-def treat_all_as_large(patch: pytest.MonkeyPatch) -> None:
-    for module in (hashindex, hashlayout):
-        patch.setattr(module, "MOST_IN_MEMORY", 0)
-    patch.setattr(hashindex, "MOST_TWICE", 0)
 
 
 @pytest.mark.usefixtures("all_large")

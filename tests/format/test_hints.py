@@ -45,7 +45,7 @@ def test_the_worked_example_is_written_and_read() -> None:
 def test_hints_read_back_as_written(
     segments: dict[int, int], compact: dict[int, int], use: int, shadows: dict[bytes, Sequence[int]]
 ) -> None:
-    written = Hints(segments, compact, use, ShadowIndex(shadows))
+    written = Hints(segments, compact, use, ShadowIndex(shadows.items()))
     assert decoded(encoded(written)) == written
 
 
@@ -155,6 +155,6 @@ def test_no_flipped_bit_raises_anything_else(bit: int) -> None:
 
 
 def test_later_segments_leave_the_shadow_index() -> None:
-    read = Hints({}, {}, 0, ShadowIndex({b"a" * 32: (1, 5, 9), b"b" * 32: (9,), b"c" * 32: ()}))
+    read = Hints({}, {}, 0, ShadowIndex({b"a" * 32: (1, 5, 9), b"b" * 32: (9,), b"c" * 32: ()}.items()))
     read.without_later_segments(5)
-    assert read.shadow_index == ShadowIndex({b"a" * 32: (1, 5), b"b" * 32: (), b"c" * 32: ()})
+    assert read.shadow_index == ShadowIndex({b"a" * 32: (1, 5), b"b" * 32: (), b"c" * 32: ()}.items())

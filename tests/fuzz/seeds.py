@@ -34,7 +34,9 @@ def _index() -> bytes:
 
 HINTS = b"".join(
     hints.encode(
-        hints.Hints(segments={0: 1, 1: 0}, compact={1: 41}, storage_quota_use=50, shadow_index=ShadowIndex({TWO: (0,)}))
+        hints.Hints(
+            segments={0: 1, 1: 0}, compact={1: 41}, storage_quota_use=50, shadow_index=ShadowIndex([(TWO, (0,))])
+        )
     )
 )
 
