@@ -1,4 +1,8 @@
-"""Chains of segments with superseded PUTs: as many links as there is room for, in memory or in files."""
+"""Ascending lists of segments, as chains: as many links as there is room for, in memory or in files.
+
+A link is a segment, how often it is in the list, and the number of the link that follows. What happens most is done at
+the ends: PUTs are superseded in the order in which they were written, and compaction removes them in the same.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,15 @@ from struct import Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Final, TypeAlias
 
     from ..buffers import Room, RoomMaker
 
-    Link: TypeAlias = tuple[int, int, int]
-    """A segment, the number of PUTs in it, and the link that follows."""
+    Chain: TypeAlias = tuple[int, int]
+    """Its first and its last link."""
 
-END: Final = 0xFFFFFFFF
+_END: Final = 0xFFFFFFFF
 """In the place of a link: there is none."""
 
 _LINK: Final = Struct("<III")
@@ -23,34 +27,112 @@ _PAGES_IN_MEMORY: Final = 2
 
 
 class SegmentChains:
-    """Links by number. Segments ascend along a chain; links that are no longer in one are not used again."""
+    """Chains as their first and last link tell them. Links that are no longer in a chain are not used again."""
 
-    def __init__(self, make_room: RoomMaker | None = None) -> None:
+    def __init__(self, make_room: RoomMaker | None) -> None:
         """`make_room`: for all but the first two million links."""
         self._make_room = make_room
         self._pages: list[bytearray | Room] = []
         self._length = 0
 
-    def __getitem__(self, link: int) -> Link:
-        page, at = self._pages[link // _PAGE_LINKS], link % _PAGE_LINKS * _LINK.size
-        if isinstance(page, bytearray):
-            return _LINK.unpack_from(page, at)
-        return _LINK.unpack(page.read_at(at, _LINK.size))
+    def close(self) -> None:
+        """Let go of the files."""
+        for page in self._pages:
+            if not isinstance(page, bytearray):
+                page.close()
+        self._pages = []
 
-    def __setitem__(self, link: int, content: Link) -> None:
-        page, at = self._pages[link // _PAGE_LINKS], link % _PAGE_LINKS * _LINK.size
-        if isinstance(page, bytearray):
-            _LINK.pack_into(page, at, *content)
-        else:
-            page.write_at(at, _LINK.pack(*content))
+    def new(self, segment: int) -> Chain:
+        """Return a chain of one segment."""
+        link = self._append(segment, 1, _END)
+        return link, link
 
-    def append(self, segment: int, puts: int, following: int) -> int:
-        """Make a new link; return its number."""
+    def segments(self, chain: Chain) -> Segments:
+        """Return the segments; good until the chain changes."""
+        return Segments(self, chain)
+
+    def add(self, chain: Chain, segment: int) -> Chain:
+        """Return the chain with `segment` added; the one without it must not be used any more."""
+        first, last = chain
+        highest, times, _ = self._read(last)
+        if segment > highest:
+            link = self._append(segment, 1, _END)
+            self._write(last, highest, times, link)
+            return first, link
+        before, link = (_END, last) if segment == highest else self._find(first, segment)
+        other, times, following = self._read(link)
+        if other == segment:
+            self._write(link, segment, times + 1, following)
+            return chain
+        return self._join(chain, before, self._append(segment, 1, link))
+
+    def remove(self, chain: Chain, segment: int) -> Chain | None:
+        """Return the chain without one `segment`, as it was if it has none, None if nothing is left of it."""
+        before, link = self._find(chain[0], segment)
+        if link == _END:
+            return chain
+        other, times, following = self._read(link)
+        if other != segment:
+            return chain
+        if times > 1:
+            self._write(link, segment, times - 1, following)
+            return chain
+        return self._without(chain, before, following)
+
+    def remove_all(self, chain: Chain, is_unwanted: Callable[[int], bool]) -> Chain | None:
+        """Return the chain without the segments that are unwanted, None if nothing is left of it."""
+        left: Chain | None = chain
+        before, link = _END, chain[0]
+        while link != _END:
+            segment, _, following = self._read(link)
+            if not is_unwanted(segment):
+                before = link
+            elif left is not None:
+                left = self._without(left, before, following)
+            link = following
+        return left
+
+    def links(self, chain: Chain) -> Iterator[tuple[int, int]]:
+        """Yield each segment, with how often it is in the chain."""
+        link = chain[0]
+        while link != _END:
+            segment, times, link = self._read(link)
+            yield segment, times
+
+    def _find(self, link: int, segment: int) -> tuple[int, int]:
+        """Return the last link below `segment` from `link` on, and the one that follows; _END where there is none."""
+        before = _END
+        while link != _END:
+            other, _, following = self._read(link)
+            if other >= segment:
+                break
+            before, link = link, following
+        return before, link
+
+    def _without(self, chain: Chain, before: int, following: int) -> Chain | None:
+        """Take what is between two links out of a chain; _END stands for that there is none."""
+        if before == following == _END:
+            return None
+        first, last = self._join(chain, before, following)
+        return first, before if following == _END else last
+
+    def _join(self, chain: Chain, before: int, link: int) -> Chain:
+        """Let `link` follow `before`, or be the first if that is _END."""
+        first, last = chain
+        if before == _END:
+            return link, last
+        segment, times, _ = self._read(before)
+        self._write(before, segment, times, link)
+        return first, last
+
+    # --- links
+
+    def _append(self, segment: int, times: int, following: int) -> int:
         link = self._length
         if link == len(self._pages) * _PAGE_LINKS:
             self._pages.append(self._new_page())
         self._length += 1
-        self[link] = segment, puts, following
+        self._write(link, segment, times, following)
         return link
 
     def _new_page(self) -> bytearray | Room:
@@ -60,37 +142,34 @@ class SegmentChains:
             room = self._make_room(size, (bytes(size),))
         return bytearray(size) if room is None else room
 
-    def find(self, first: int, segment: int) -> tuple[int, int]:
-        """Return the last link below `segment` in the chain from `first` on and the one that follows, END if there is
-        none.
-        """
-        before, link = END, first
-        while link != END:
-            other, _, following = self[link]
-            if other >= segment:
-                break
-            before, link = link, following
-        return before, link
+    def _read(self, link: int) -> tuple[int, int, int]:
+        page, at = self._pages[link // _PAGE_LINKS], link % _PAGE_LINKS * _LINK.size
+        if isinstance(page, bytearray):
+            return _LINK.unpack_from(page, at)
+        return _LINK.unpack(page.read_at(at, _LINK.size))
 
-    def follow(self, before: int, link: int, *, otherwise: int) -> int:
-        """Let `link` follow `before`, END if it is to be the first; return the first link, which is `otherwise` if it
-        does not change.
-        """
-        if before == END:
-            return link
-        segment, puts, _ = self[before]
-        self[before] = segment, puts, link
-        return otherwise
+    def _write(self, link: int, segment: int, times: int, following: int) -> None:
+        page, at = self._pages[link // _PAGE_LINKS], link % _PAGE_LINKS * _LINK.size
+        if isinstance(page, bytearray):
+            _LINK.pack_into(page, at, segment, times, following)
+        else:
+            page.write_at(at, _LINK.pack(segment, times, following))
 
-    def links(self, first: int) -> Iterator[tuple[int, int]]:
-        """Yield each segment of the chain from `first` on, with the number of PUTs in it."""
-        while first != END:
-            segment, puts, first = self[first]
-            yield segment, puts
 
-    def close(self) -> None:
-        """Let go of the files."""
-        for page in self._pages:
-            if not isinstance(page, bytearray):
-                page.close()
-        self._pages = []
+class Segments:
+    """The segments of a chain, ascending; read when they are asked for."""
+
+    def __init__(self, chains: SegmentChains, chain: Chain) -> None:
+        self._chains = chains
+        self._chain = chain
+
+    def __len__(self) -> int:
+        return sum(times for _, times in self._chains.links(self._chain))
+
+    def __iter__(self) -> Iterator[int]:
+        for segment, times in self._chains.links(self._chain):
+            for _ in range(times):
+                yield segment
+
+    def __contains__(self, segment: object) -> bool:
+        return any(segment == other for other, _ in self._chains.links(self._chain))

@@ -26,7 +26,7 @@ NO_SEGMENT: Final = MAX_SEGMENT_NUMBER + 1
 MOST_LOOSE: Final = 1 << 16
 """Superseded PUTs kept in a dict, which is quicker, at 150 bytes each; beyond that all of them are in a table."""
 
-MOST_IN_TUPLE: Final = 8
+_MOST_IN_TUPLE: Final = 8
 _MOST_SHARED: Final = 1 << 14
 
 
@@ -201,7 +201,7 @@ class _LooseShadows:
 
     def _kept(self, segments: tuple[int, ...]) -> Sequence[int]:
         """Return the tuple that all objects with these segments have, or a list if they are many."""
-        if len(segments) > MOST_IN_TUPLE:
+        if len(segments) > _MOST_IN_TUPLE:
             return list(segments)
         if len(self._shared) > _MOST_SHARED:
             self._shared.clear()

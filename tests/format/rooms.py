@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from borg_serve_lib.buffers import Buffer
-from borg_serve_lib.format import hashindex, hashlayout, segmentchains
+from borg_serve_lib.format import hashindex, hashlayout, segmentchains, segmentlists
 from borg_serve_lib.format.hashindex import IndexTable
 
 
@@ -52,5 +52,6 @@ def treat_all_as_large(patch: pytest.MonkeyPatch) -> None:
     for module in (hashindex, hashlayout):
         patch.setattr(module, "MOST_IN_MEMORY", 0)
     patch.setattr(hashindex, "MOST_TWICE", 0)
+    patch.setattr(segmentlists, "_MOST_SHARED", 3)
     patch.setattr(segmentchains, "_PAGE_LINKS", 3)
     patch.setattr(segmentchains, "_PAGES_IN_MEMORY", 1)
