@@ -5,6 +5,7 @@ Source: spec, repository-format.md section 17.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -109,7 +110,7 @@ class Check:
 
     def check_segments(self, through: int) -> None:
         """Read the segments up to `through` and, in a full check, see what they say of the index."""
-        segments = list(self._files.log.segments(after=self._start_after(), through=through))
+        segments = array("I", self._files.log.segments(after=self._start_after(), through=through))
         self._files.reporter.report(CheckDetail(f"Found {len(segments)} segments"))
         meter = self._meter(len(segments))
         verified = in_order(self._verify, segments, self._threads)
@@ -215,7 +216,7 @@ class Check:
         if committed is None or not len(committed):
             return
         if self._proof is not None:
-            if self._proof.holds():
+            if self._is_proved(self._proof, through):
                 self.note("Index object count match.")
                 return
             self._rebuild(through)
@@ -230,9 +231,20 @@ class Check:
         for difference in _differences(committed, objects.total(), self.rebuilt):
             self.found(difference)
 
+    def _is_proved(self, proof: IndexProof, through: int) -> bool:
+        log = self._files.log
+        while proof.goes_on():
+            for segment in log.segments(through=through):
+                try:
+                    with log.source(segment) as source:
+                        proof.show_again(segment_format.headers(source, segment))
+                except IntegrityError:
+                    return False  # a finding of before, or one of the comparison to come
+        return proof.holds()
+
     def _rebuild(self, through: int) -> None:
         """Gather what the segments say, to tell in which way the index is wrong."""
-        segments = list(self._files.log.segments(through=through))
+        segments = array("I", self._files.log.segments(through=through))
         meter = self._meter(len(segments))
         verified = in_order(self._verify, segments, self._threads)
         try:

@@ -22,15 +22,18 @@ class IndexProof:
 
     They do if every object of the index lies where it says, nothing later is about that object, and every other object
     ends with a DELETE. It takes half the time of making an index and comparing the two, and no room of its own but 40
-    to 80 bytes for each object that was put and is yet to be deleted.
+    to 80 bytes for each object that was put and is yet to be deleted. If these are too many for memory, and there is no
+    file for them, it looks at a part of them at a time: then it has to be shown the entries several times.
     """
 
     def __init__(self, index: ObjectIndex, make_room: RoomMaker | None = None) -> None:
-        """`make_room`: for these, when they are too many for memory."""
         self._index = index
         self._matching = 0
         self._refuted = False
+        self._make_room = make_room
         self._to_be_deleted = IndexTable.new(make_room=make_room)
+        self._part = 0, 1  # of the objects that are not in the index: those whose hash modulo the second is the first
+        self._other_parts: list[tuple[int, int]] = []
 
     def show(self, segment: int, pieces: Iterable[Buffer]) -> None:
         """Take the heads of one segment's entries (see format.heads) into account.
@@ -60,14 +63,52 @@ class IndexProof:
         self._matching += matching
 
     def _show_of_unknown(self, tag: int, object_id: bytes) -> None:
-        if tag == PUT:
-            self._to_be_deleted.set(object_id, 0, 0)
-        else:
-            self._to_be_deleted.remove(object_id)
+        number, parts = self._part
+        if parts > 1 and hash(object_id) % parts != number:
+            return
+        table = self._to_be_deleted
+        if tag != PUT:
+            table.remove(object_id)
+            return
+        table.set(object_id, 0, 0)
+        if table.is_large and table.in_memory:
+            self._halve()
+
+    def _halve(self) -> None:
+        """Go on with half of the part that is looked at."""
+        number, parts = self._part
+        self._part = number, 2 * parts
+        self._other_parts.append((number + parts, 2 * parts))
+        table = self._to_be_deleted
+        half = (item for item in table.items() if hash(item[0]) % (2 * parts) == number)
+        self._to_be_deleted = IndexTable.filled(len(table) // 2, half, self._make_room)
+        table.release()
+
+    def goes_on(self) -> bool:
+        """Turn to another part of the objects. Return whether there is one, for which all entries have to be shown
+        again.
+        """
+        if self._refuted or len(self._to_be_deleted) or not self._other_parts:
+            return False
+        self._part = self._other_parts.pop()
+        return True
+
+    def show_again(self, entries: Iterable[tuple[int, bytes, int, int]]) -> None:
+        """Take the entries (tag, object id, offset, size) of one segment into account once more.
+
+        Raises IntegrityError when `entries` do: nothing is proved any more.
+        """
+        try:
+            for tag, object_id, *_ in entries:
+                if tag <= DELETE and self._index.get(object_id) is None:
+                    self._show_of_unknown(tag, object_id)
+        except IntegrityError:
+            self._refuted = True
+            raise
 
     def holds(self) -> bool:
         """Return whether the index is what the entries shown say."""
-        if self._refuted or len(self._to_be_deleted):
+        if self._refuted or len(self._to_be_deleted) or self._other_parts:
             return False
         return self._matching == len(self._index) == self._index.table.count_entries()
 

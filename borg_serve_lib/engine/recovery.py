@@ -5,6 +5,7 @@ Source: spec, repository-format.md sections 6 (version 1), 13 and 14.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 
 from ..errors import IntegrityError, StorageError
@@ -24,7 +25,7 @@ def replay(
 
     Raises IntegrityError when a segment is damaged, StorageError.
     """
-    segments = list(log.segments(after=after, through=through))
+    segments = array("I", log.segments(after=after, through=through))
     meter = ProgressMeter(
         reporter, "repository.replay_segments", "Replaying segments {:3.0f}%", total=len(segments), step=5
     )

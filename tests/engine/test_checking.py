@@ -12,8 +12,10 @@ import pytest
 
 from borg_serve_lib.engine import checking
 from borg_serve_lib.engine.log import SegmentLog
+from borg_serve_lib.engine.scratch import Scratch
 from borg_serve_lib.engine.source import SegmentSource
 from borg_serve_lib.errors import BorgServeError, IntegrityError
+from borg_serve_lib.format import hashindex
 from borg_serve_lib.format.heads import checked_heads
 
 from .scenarios import session
@@ -131,13 +133,22 @@ def outcome(files: Files, *, repair: bool) -> object:
     return result, notes.lines(), left
 
 
+def look_at_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be no room for all objects that are yet to be deleted."""
+    monkeypatch.setattr(hashindex, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(Scratch, "make_room", lambda self, size, parts: None)
+
+
 @pytest.mark.parametrize("repair", [False, True], ids=["check", "repair"])
-def test_how_much_is_kept_makes_no_difference(repair: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("keep_less", [keep_nothing, look_at_parts])
+def test_how_much_is_kept_makes_no_difference(
+    keep_less: Callable[[pytest.MonkeyPatch], None], repair: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cases = [("none", sound().files), *islice(chain(bit_flips(), other_damage()), None, None, 7)]
     for what, files in cases:
         wanted = outcome(files, repair=repair)
         with monkeypatch.context() as patched:
-            keep_nothing(patched)
+            keep_less(patched)
             assert outcome(files, repair=repair) == wanted, what
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from borg_serve_lib.engine.index import ObjectIndex
 from borg_serve_lib.engine.proof import IndexProof
 from borg_serve_lib.errors import IntegrityError
+from borg_serve_lib.format import hashindex
 from borg_serve_lib.format.entry import CHECKED_HEADER, COMMIT, COMMIT_SIZE, DELETE, PUT
 from borg_serve_lib.format.heads import of_heads
 
@@ -52,9 +53,21 @@ def holds(content: dict[bytes, tuple[int, int]], segments: list[bytes], entries:
     proof = IndexProof(index)
     for number, heads in enumerate(segments):
         proof.show(number, in_pieces(heads, entries))
+    while proof.goes_on():
+        for heads in segments:
+            proof.show_again(of_heads([heads]))
+    proof.close()
     return proof.holds()
 
 
+@pytest.fixture(params=["in memory", "part by part"])
+def room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "part by part":
+        monkeypatch.setattr(hashindex, "MOST_IN_MEMORY", 0)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # it is the same for all examples
+@pytest.mark.usefixtures("room")
 @given(
     _segments, st.sampled_from(IDS), st.none() | st.tuples(st.integers(0, 3), st.integers(8, 130)), st.integers(1, 7)
 )
@@ -76,6 +89,27 @@ def test_a_proof_holds_exactly_for_what_the_entries_say(
         other[object_id] = location
     assert holds(other, segments, entries) is (other == content)
     assert holds(content, segments[:-1], entries) is (content == content_of(segments[:-1]))
+
+
+def test_of_objects_that_are_too_many_for_memory_a_part_is_looked_at_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [b"%032d" % number for number in range(1200)]
+    puts, deletes = ([(tag, object_id, 41) for object_id in ids] for tag in (PUT, DELETE))
+    smallest = hashindex.IndexTable.new().size
+    monkeypatch.setattr(hashindex, "MOST_IN_MEMORY", smallest)
+    proof = IndexProof(ObjectIndex.empty())
+    segments = [packed(puts), packed(deletes[:-1]), packed(deletes[-1:])]
+    for number, heads in enumerate(segments):
+        proof.show(number, [heads])
+        assert proof._to_be_deleted.size == smallest
+    assert not proof.holds()
+    passes = 0
+    while proof.goes_on():
+        for heads in segments:
+            proof.show_again(of_heads([heads]))
+        passes += 1
+    assert proof.holds()
+    assert passes == 1
+    assert not holds({}, segments[:-1])
 
 
 def test_an_index_with_an_object_in_two_buckets_is_not_believed() -> None:
