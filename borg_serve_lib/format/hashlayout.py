@@ -44,6 +44,11 @@ long there, and a change three times.
 MOST_TWICE: Final = 32 << 20
 """Bytes of the largest table that may be in memory beside a new one that is made from it."""
 
+_MOST_MARKED: Final = 1 << 26
+"""Buckets of the largest table of which a byte in memory tells whether each is taken; others are read, which takes
+twice as long.
+"""
+
 HEADER: Final = Struct("<8siibb")
 BUCKET: Final = Struct("<32sII")
 HASH: Final = Struct("<I")
@@ -71,9 +76,10 @@ class Layout:
     def __init__(self, buckets: int, make_room: RoomMaker | None = None) -> None:
         """`make_room`: where a table of more than MOST_IN_MEMORY bytes goes."""
         self.buckets = buckets
-        self._taken = bytearray(buckets)
+        self._entries = 0
         size = HEADER_SIZE + BUCKET_SIZE * buckets
         room = make_room(size, _empty_table(buckets)) if make_room and size > MOST_IN_MEMORY else None
+        self._taken = bytearray(buckets if room is None or buckets <= _MOST_MARKED else 0)
         if room is not None:
             self.place = room
             self._find = partial(_find_in, room)
@@ -88,6 +94,9 @@ class Layout:
 
     def add(self, items: Iterable[tuple[bytes, int, int]]) -> None:
         """Put in (object id, segment, offset); EMPTY and DELETED ones are passed over. There must be room."""
+        if not self._taken:
+            self._probe_and_put(items)
+            return
         buckets, taken, pack = self.buckets, self._taken, self._pack
         hash_of = HASH.unpack_from
         for key, segment, offset in items:
@@ -98,6 +107,19 @@ class Layout:
                 place = self._place_behind(place, key)
             taken[place] = 1
             pack(HEADER_SIZE + BUCKET_SIZE * place, key, segment, offset)
+
+    def _probe_and_put(self, items: Iterable[tuple[bytes, int, int]]) -> None:
+        from .hashscan import probe
+
+        room, buckets = self.place, self.buckets
+        assert not isinstance(room, memoryview)  # in memory all buckets are marked  # noqa: S101
+        for key, segment, offset in items:
+            if segment >= DELETED:
+                continue
+            home = HEADER_SIZE + BUCKET_SIZE * (HASH.unpack_from(key)[0] % buckets)
+            found, free, *_ = probe(room, room.size, key, home)
+            self._entries += found == NOWHERE
+            room.write_at(free if found == NOWHERE else found, BUCKET.pack(key, segment, offset))
 
     def _place_behind(self, home: int, key: bytes) -> int:
         """Return where a key goes whose home is taken: where it is already, else to the next free place."""
@@ -122,7 +144,7 @@ class Layout:
 
     def finish(self) -> int:
         """Write the header; return the number of entries."""
-        entries = self._taken.count(1)
+        entries = self._entries + self._taken.count(1)
         header = HEADER.pack(MAGIC, entries, self.buckets, ID_SIZE, VALUE_SIZE)
         if isinstance(self.place, memoryview):
             self.place[:HEADER_SIZE] = header

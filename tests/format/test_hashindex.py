@@ -301,10 +301,11 @@ def test_random_changes_give_what_a_dict_gives_and_the_bytes_the_rules_give(
 
 
 @settings(deadline=None, max_examples=60)
-@given(steps)
-def test_random_changes_in_files_give_the_same(steps: list[tuple[str, list[bytes]]]) -> None:
+@given(steps, st.sampled_from([0, 1 << 26]))
+def test_random_changes_in_files_give_the_same(steps: list[tuple[str, list[bytes]]], most_marked: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         treat_all_as_large(patch)
+        patch.setattr(hashlayout, "_MOST_MARKED", most_marked)
         rooms = Rooms()
         random_changes(steps, IndexTable.new(make_room=rooms.make), rooms.moved)
         assert [room.closed for room in rooms.made] == [True] * (len(rooms.made) - 1) + [False]
