@@ -38,17 +38,12 @@ class ShadowIndex:
     """
 
     def __init__(
-        self,
-        entries: Iterable[tuple[bytes, Iterable[int]]] = (),
-        *,
-        make_room: RoomMaker | None = None,
-        most_loose: int = MOST_LOOSE,
+        self, entries: Iterable[tuple[bytes, Iterable[int]]] = (), *, make_room: RoomMaker | None = None
     ) -> None:
         """Begin with the entries, each of another object. `make_room`: for a table that is too large for memory."""
         self._loose = _LooseShadows()
         self._table: ShadowTable | None = None
         self._make_room = make_room
-        self._most_loose = most_loose
         try:
             for object_id, segments in entries:
                 self.note(object_id)
@@ -64,7 +59,7 @@ class ShadowIndex:
     ) -> ShadowIndex:
         """Return the index of `count` entries, each of another object."""
         if count <= MOST_LOOSE:
-            return cls(entries, make_room=make_room, most_loose=MOST_LOOSE)
+            return cls(entries, make_room=make_room)
         from .shadowtable import ShadowTable
 
         index = cls(make_room=make_room)
@@ -110,7 +105,7 @@ class ShadowIndex:
             self._table.add(object_id, segment)
         else:
             self._loose.add(object_id, segment)
-            if self._loose.puts > self._most_loose:
+            if self._loose.puts > MOST_LOOSE:
                 self._settle()
 
     def discard(self, object_id: bytes, segment: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache
 
 import attrs
+import pytest
 
 from borg_serve_lib.engine.opening import HostRules, open_repository
 from borg_serve_lib.engine.repository import Repository
@@ -16,6 +17,7 @@ from borg_serve_lib.locking.memory import MemoryLockManager
 from borg_serve_lib.reporting import Reporter
 from borg_serve_lib.storage.base import Storage, StorageProvider
 from borg_serve_lib.storage.memory import MemoryProvider, MemoryStorage
+from tests.tiny import treat_all_as_many
 
 from .support import READING, WRITING, content, identity
 
@@ -45,6 +47,9 @@ class Story:
         self.key = key
 
 
+Run = Callable[[Repository, Story], None]
+
+
 @attrs.frozen
 class Scenario:
     """`prepare` makes the state to begin with and returns what is in it; `run` is the session, which can be begun
@@ -52,7 +57,7 @@ class Scenario:
     """
 
     prepare: Callable[[MemoryProvider], Content]
-    run: Callable[[Repository, Story], None]
+    run: Run
     request: OpenRequest = WRITING
     repeatable: bool = True
 
@@ -237,6 +242,17 @@ def delete_all(repository: Repository, story: Story) -> None:
     story.commit(repository, {}, compact=True, threshold=0.1)
 
 
+def in_files(run: Run) -> Run:
+    """As in a repository of millions of objects, of which little is in memory."""
+
+    def run_in_files(repository: Repository, story: Story) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            treat_all_as_many(patch)
+            run(repository, story)
+
+    return run_in_files
+
+
 def roll_back(repository: Repository, story: Story) -> None:
     for number in range(6):
         repository.put(identity(number), b"never" * 200)
@@ -286,6 +302,8 @@ SCENARIOS: dict[str, Scenario] = {
     "delete and compact": Scenario(stocked, delete_and_compact),
     "compact twice": Scenario(stocked, compact_twice),
     "delete all": Scenario(stocked, delete_all),
+    "delete and compact, tables in files": Scenario(stocked, in_files(delete_and_compact)),
+    "replay, tables in files": Scenario(without_caches("index", "hints"), in_files(put_and_commit)),
     "roll back": Scenario(stocked, roll_back),
     "clean up after another": Scenario(interrupted, put_and_commit),
     "save keys": Scenario(stocked, save_keys),

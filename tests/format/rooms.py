@@ -1,13 +1,10 @@
-"""Files without names, in memory, and a world in which every table needs one."""
+"""Files without names, in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-import pytest
-
 from borg_serve_lib.buffers import Buffer
-from borg_serve_lib.format import hashindex, hashlayout, segmentchains, segmentlists
 from borg_serve_lib.format.hashindex import IndexTable
 
 
@@ -46,12 +43,3 @@ class Room:
 
     def close(self) -> None:
         self.closed = True
-
-
-def treat_all_as_large(patch: pytest.MonkeyPatch) -> None:
-    for module in (hashindex, hashlayout):
-        patch.setattr(module, "MOST_IN_MEMORY", 0)
-    patch.setattr(hashindex, "MOST_TWICE", 0)
-    patch.setattr(segmentlists, "_MOST_SHARED", 3)
-    patch.setattr(segmentchains, "_PAGE_LINKS", 3)
-    patch.setattr(segmentchains, "_PAGES_IN_MEMORY", 1)

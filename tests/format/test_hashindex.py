@@ -26,8 +26,9 @@ from borg_serve_lib.format import hashindex, hashlayout, hashscan, hashsizes
 from borg_serve_lib.format.hashindex import BUCKET_SIZE, HEADER_SIZE, MAGIC, SIZES, IndexTable
 from borg_serve_lib.limits import MANIFEST_ID, MAX_SEGMENT_NUMBER
 from tests import vectors_support as vectors
-from tests.format.rooms import Room, Rooms, treat_all_as_large
+from tests.format.rooms import Room, Rooms
 from tests.format.sources import Bytes
+from tests.tiny import treat_all_as_large
 
 EMPTY, DELETED = 0xFFFFFFFF, 0xFFFFFFFE
 BUCKET = struct.Struct("<32sII")

@@ -13,7 +13,8 @@ from borg_serve_lib.errors import FileIntegrityError, NoSpace
 from borg_serve_lib.format import shadows as shadows_module
 from borg_serve_lib.format.shadows import NO_SEGMENT, ShadowIndex
 from borg_serve_lib.limits import MAX_SEGMENT_NUMBER
-from tests.format.rooms import Rooms, treat_all_as_large
+from tests.format.rooms import Rooms
+from tests.tiny import treat_all_as_large
 
 Lists = dict[bytes, list[int]]
 Steps = list[tuple[str, bytes, int]]
@@ -35,13 +36,8 @@ def made(place: str, lists: Lists) -> Iterator[ShadowIndex]:
         if place in ("no room", "files"):
             treat_all_as_large(patch)
         make_room = rooms.make if place == "files" else lambda size, parts: None
-        if place == "loose":
-            shadows = ShadowIndex(entries)
-        elif place == "soon in a table":
-            shadows = ShadowIndex(entries, most_loose=3)
-        else:
-            patch.setattr(shadows_module, "MOST_LOOSE", -1)
-            shadows = ShadowIndex.of_many(len(lists), entries, make_room)
+        patch.setattr(shadows_module, "MOST_LOOSE", {"loose": 100, "soon in a table": 3}.get(place, -1))
+        shadows = ShadowIndex.of_many(len(lists), entries, make_room)
         yield shadows
         assert bool(rooms.made) == (place == "files")
         shadows.close()
@@ -108,16 +104,16 @@ def test_an_object_is_forgotten_and_may_be_heard_of_again(place: str) -> None:
         shadows.add(b"b" * 32, 7)
         assert shadows == ShadowIndex({b"a" * 32: (1,), b"b" * 32: (7,)}.items())
         assert shadows != ShadowIndex({b"a" * 32: (1,), b"b" * 32: (7, 7)}.items())
-        assert repr(ShadowIndex([(b"a", (1,))])) == "ShadowIndex([(b'a', (1,))])"
 
 
 @pytest.mark.parametrize("most_loose", [0, 100_000])
 @pytest.mark.parametrize("segments", [1, 20_000], ids=["in one segment", "in many"])
 def test_what_was_superseded_very_often_is_gone_through_in_the_order_of_compaction(
-    most_loose: int, segments: int
+    most_loose: int, segments: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(shadows_module, "MOST_LOOSE", most_loose)
     object_id, times = bytes(32), 20_000
-    shadows = ShadowIndex(most_loose=most_loose)
+    shadows = ShadowIndex()
     for number in range(times):
         shadows.add(object_id, number % segments)
     ((_, known),) = shadows.items()
@@ -126,6 +122,10 @@ def test_what_was_superseded_very_often_is_gone_through_in_the_order_of_compacti
         assert shadows.lowest(object_id) == (number if segments > 1 else 0)
         shadows.discard(object_id, number % segments)
     assert same(shadows, {object_id: []})
+
+
+def test_its_representation_tells_what_is_in_it() -> None:
+    assert repr(ShadowIndex([(b"a", (1,))])) == "ShadowIndex([(b'a', (1,))])"
 
 
 def test_what_was_superseded_once_shares_a_tuple() -> None:
@@ -146,13 +146,14 @@ def test_a_shared_tuple_is_left_as_it_is_when_one_of_its_objects_changes() -> No
 
 
 @pytest.mark.parametrize(("puts", "most"), [(1, 90), (2, 130)])
-def test_many_objects_take_little_memory_each(puts: int, most: int) -> None:
+def test_many_objects_take_little_memory_each(puts: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import tracemalloc
 
+    monkeypatch.setattr(shadows_module, "MOST_LOOSE", 1000)
     count = 20_000
     tracemalloc.start()
     try:
-        shadows = ShadowIndex(most_loose=1000)
+        shadows = ShadowIndex()
         before = tracemalloc.get_traced_memory()[0]
         for number in range(count * puts):
             shadows.add((number % count).to_bytes(4, "little") * 8, 300 + number % 2)
@@ -181,7 +182,8 @@ def test_what_cannot_be_read_to_its_end_leaves_no_file_behind(monkeypatch: pytes
 def test_a_file_that_cannot_be_filled_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     treat_all_as_large(monkeypatch)
     rooms = Rooms()
-    shadows = ShadowIndex(most_loose=1, make_room=rooms.make)
+    monkeypatch.setattr(shadows_module, "MOST_LOOSE", 1)
+    shadows = ShadowIndex(make_room=rooms.make)
     shadows.add(b"a" * 32, 1)
     monkeypatch.setattr("tests.format.rooms.Room.write_at", lambda *_: (_ for _ in ()).throw(NoSpace(28, "full", "")))
     with pytest.raises(NoSpace):
