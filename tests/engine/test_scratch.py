@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from borg_serve_lib.buffers import Buffer
 from borg_serve_lib.engine import scratch as scratch_module
 from borg_serve_lib.engine.scratch import Scratch
 from borg_serve_lib.errors import NoSpace, StorageError
+from borg_serve_lib.storage.base import ScratchFile
 from borg_serve_lib.storage.filesystem import FilesystemStorage
 from borg_serve_lib.storage.memory import MemoryProvider, MemoryStorage
 from borg_serve_lib.storage.readonly import ReadOnlyStorage
 from tests.confinement.support import AVAILABLE
+from tests.tiny import treat_all_as_many
+
+from .support import READING, created, identity, opened
 
 
 class Disk(FilesystemStorage):
@@ -68,6 +75,7 @@ import sys
 from borg_serve_lib.confinement.landlock import Landlock
 from borg_serve_lib.confinement.process import confine_process
 from borg_serve_lib.engine.scratch import Scratch
+from borg_serve_lib.storage.base import ScratchFile
 from borg_serve_lib.storage.filesystem import FilesystemStorage
 if sys.argv[2] == "True":
     confine_process(Landlock(), [sys.argv[1]], writable=True, strictly=True)
@@ -81,3 +89,41 @@ def test_a_confined_process_has_scratch_files_too(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("room\n", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_session_leaves_no_scratch_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    treat_all_as_many(monkeypatch)
+    path = tmp_path / "repository"
+    made = 0
+
+    def counted(storage: FilesystemStorage, parts: Iterable[Buffer]) -> ScratchFile:
+        nonlocal made
+        made += 1
+        return create(storage, parts)
+
+    create = FilesystemStorage.create_scratch
+    monkeypatch.setattr(FilesystemStorage, "create_scratch", counted)
+    before = set(os.listdir("/proc/self/fd"))
+    repository = created(path)
+    for times in range(3):
+        for number in range(40):
+            repository.put(identity(number), b"%d" % times)
+        repository.commit(compact=False)
+    repository.delete(identity(1))
+    repository.rollback()
+    repository.delete(identity(2))
+    repository.commit(compact=True, threshold=0.0)
+    assert repository.check(repair=True)
+    assert repository.check()
+    repository.close()
+    made_before = made
+    for file in path.glob("index.*"):
+        file.unlink()
+    repository = opened(path)
+    repository.put(identity(3), b"new")
+    repository.close()
+    repository = opened(path, READING)
+    assert set(repository.list()) == {identity(number) for number in range(40)} - {identity(2)}
+    repository.close()
+    assert made > made_before > 0
+    assert set(os.listdir("/proc/self/fd")) == before
