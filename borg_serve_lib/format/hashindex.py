@@ -204,14 +204,16 @@ class IndexTable:
         home = HEADER_SIZE + HASH.unpack_from(object_id)[0] % self.buckets * BUCKET_SIZE
         if self._file is not None:
             return hashscan.find(self._file, self.size, object_id, home)
-        # Most ids are settled by the bucket that is their home.
-        key, segment, offset = BUCKET.unpack_from(self.view, home)
-        if segment == EMPTY:
-            return None
-        if key != object_id or segment == DELETED:
-            found, _, segment, offset = self._probe(object_id)
-            if found == NOWHERE:
+        # Not by `_probe`, which takes 1 us to begin: most ids are settled by the bucket that is their home, or soon.
+        view, look, position = self.view, BUCKET.unpack_from, home
+        key, segment, offset = look(view, home)
+        while key != object_id or segment >= DELETED:
+            position += BUCKET_SIZE
+            if position == self.size:
+                position = HEADER_SIZE
+            if segment == EMPTY or position == home:
                 return None
+            key, segment, offset = look(view, position)
         return segment, offset
 
     def ids(self) -> Iterator[bytes]:
