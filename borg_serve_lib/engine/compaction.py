@@ -217,7 +217,7 @@ class _Compaction:
     def _move_put(self, object_id: bytes, segment: int, data: memoryview) -> None:
         self._make_room(object_id)
         location = self._log.put(object_id, put_header(object_id, data), data)
-        self._index.set(object_id, location)
+        self._index.put(object_id, location, is_new=False)
         self._state.put_logged(location[0])
         self._state.put_left(segment)
 

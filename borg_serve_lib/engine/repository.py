@@ -249,7 +249,7 @@ class Repository:
             if old is not None:
                 self._log_delete(object_id, old[0], old_size, state)
             location = self._log.put(object_id, header, data)
-            index.set(object_id, location)
+            index.put(object_id, location, is_new=old is None)
             state.put_written(location[0], entry_size)
         except BaseException as error:
             transactions.spoil(error)

@@ -750,12 +750,12 @@ def test_what_goes_wrong_in_the_midst_of_a_change_lets_nothing_be_committed(
     repository.put(identity(0), b"zero")
     repository.commit()
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise failure
 
     repository.put(identity(1), b"one")
     with monkeypatch.context() as context:
-        context.setattr(ObjectIndex, {"put": "set", "delete": "remove"}[method], fail)
+        context.setattr(ObjectIndex, {"put": "put", "delete": "remove"}[method], fail)
         with pytest.raises(type(failure)):
             repository.put(identity(2), b"two") if method == "put" else repository.delete(identity(0))
     with pytest.raises(told):
