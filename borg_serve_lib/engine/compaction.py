@@ -11,7 +11,7 @@ from itertools import islice
 
 from ..errors import IntegrityError
 from ..format import segment as segment_format
-from ..format.entry import COMMIT_SIZE, DELETE, PUT, PUT_HEADER_SIZE, put_header
+from ..format.entry import COMMIT_SIZE, DELETE, PUT, PUT_HEADER_SIZE
 from ..format.shadows import NO_SEGMENT
 from ..reporting import Reporter
 from ..values import Value
@@ -179,11 +179,12 @@ class _Compaction:
         def is_superseded(object_id: bytes, offset: int) -> bool:
             return self._index.get(object_id) != (segment, offset)
 
-        for tag, object_id, offset, size, data in segment_format.entries(source, segment, skips=is_superseded):
+        entries = segment_format.entries(source, segment, whole=True, skips=is_superseded)
+        for tag, object_id, offset, size, entry in entries:
             if tag == PUT:
                 location = self._index.get(object_id)
                 if location == (segment, offset):
-                    self._move_put(object_id, segment, data)
+                    self._move_put(object_id, segment, entry)
                     done.copied_size += size
                 else:
                     if location is not None and location[0] == segment:
@@ -214,9 +215,10 @@ class _Compaction:
         self._state.free(segment, done.copied_size)
         hints.storage_quota_use += done.size
 
-    def _move_put(self, object_id: bytes, segment: int, data: memoryview) -> None:
+    def _move_put(self, object_id: bytes, segment: int, entry: memoryview) -> None:
         self._make_room(object_id)
-        location = self._log.put(object_id, put_header(object_id, data), data)
+        # As it is, with the CRC that was just checked: to make the header anew would take 0.7 us of 7.
+        location = self._log.put(object_id, entry)
         self._index.put(object_id, location, is_new=False)
         self._state.put_logged(location[0])
         self._state.put_left(segment)

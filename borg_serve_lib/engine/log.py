@@ -194,11 +194,13 @@ class SegmentLog:
         """
         return object_id == MANIFEST_ID or (self._writer is not None and self._writer.position > self._max_segment_size)
 
-    def put(self, object_id: bytes, header: bytes, data: Buffer) -> tuple[int, int]:
-        """Append a PUT of `data` with its `header`, see put_header; return its (segment, offset)."""
+    def put(self, object_id: bytes, *parts: Buffer) -> tuple[int, int]:
+        """Append a PUT made of `parts`: its header, see put_header, and its data, or both in one; return its (segment,
+        offset).
+        """
         writer = self._writer_for(object_id)
         offset = writer.position
-        writer.write(header, data)
+        writer.write(*parts)
         return self.segment, offset
 
     def delete(self, object_id: bytes) -> int:

@@ -94,19 +94,21 @@ def entries(
     *,
     window: int = WINDOW,
     with_data: bool = True,
+    whole: bool = False,
     skips: Callable[[bytes, int], bool] | None = None,
     part: Window | None = None,
 ) -> Iterator[tuple[int, bytes, int, int, memoryview]]:
     """Yield (tag, object id, offset, size, data) of all entries from offset `start`, each checked by its CRC.
 
-    The id of a COMMIT is b''. The data are valid until the next step, and empty unless `with_data`. From 0 on the
-    magic is checked as well. `skips`: asked, with object id and offset, whether a large PUT may be passed over; of one
-    that is, nothing is checked, and no data come. `part`: what was read last of the source; it moves on.
-    Raises IntegrityError at the first damage (section 4.3, iterating); memory stays at `window`, with data at the
-    largest entry.
+    The id of a COMMIT is b''. The data are valid until the next step, and empty unless `with_data`; with `whole` all
+    bytes of the entry come in their place. From 0 on the magic is checked as well. `skips`: asked, with object id and
+    offset, whether a large PUT may be passed over; of one that is, nothing is checked, and no data come. `part`: what
+    was read last of the source; it moves on. Raises IntegrityError at the first damage (section 4.3, iterating); memory
+    stays at `window`, with data at the largest entry.
     """
     part = part or Window(source, window)
     offset = start or _behind_magic(part, segment)
+    before_data = 0 if whole else PUT_HEADER_SIZE
     while True:
         index = offset - part.begin
         if len(part.data) - index < PUT_HEADER_SIZE:
@@ -129,13 +131,13 @@ def entries(
             index = 0
         object_id = part.data[index + HEADER_SIZE : index + PUT_HEADER_SIZE]
         actual = crc32(part.view[index + 4 : index + size])
-        while part.end < offset + size:
+        if len(part.data) - index < size:
             actual = _crc_of_more(part, actual, offset, size, segment)
         if actual != crc:
             raise IntegrityError(f"Segment entry checksum mismatch {place(segment, offset)}")
         if tag >= COMMIT or size < PUT_HEADER_SIZE:
             object_id = _no_object_id(tag, segment, offset)
-        data = part.view[index + PUT_HEADER_SIZE : index + size] if with_data else _NO_DATA
+        data = part.view[index + before_data : index + size] if with_data else _NO_DATA
         yield tag, object_id, offset, size, data
         del data
         offset += size
@@ -169,11 +171,13 @@ def headers(
 
 
 def _crc_of_more(part: Window, crc: int, offset: int, size: int, segment: int) -> int:
-    """Read on in an entry that goes on beyond `part`; return the CRC as far as it was read."""
-    part.load(part.end, 1)
-    if not part.data:
-        raise _cut_short(size, part.begin - offset, segment, offset)
-    return crc32(part.view[: offset + size - part.begin], crc)
+    """Read on in an entry that goes on beyond `part`, to its end; return its CRC. `crc`: as far as it was read."""
+    while part.end < offset + size:
+        part.load(part.end, 1)
+        if not part.data:
+            raise _cut_short(size, part.begin - offset, segment, offset)
+        crc = crc32(part.view[: offset + size - part.begin], crc)
+    return crc
 
 
 def _seems_to_end(part: Window, source: Source, end: int) -> bool:

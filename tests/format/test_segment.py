@@ -53,6 +53,7 @@ def test_what_was_written_is_read_through_any_window(parts: list[bytes], window:
         assert tag == content[offset + 8]
         assert object_id == (b"" if tag == COMMIT else content[offset + 9 : offset + 41])
         assert data == (content[offset + 41 : offset + size] if tag == PUT else b"")
+    assert [bytes(entry[4]) for entry in segment.entries(Bytes(content), 3, window=window, whole=True)] == parts
     heads = list(segment.headers(Bytes(content), 3, window=window))
     assert heads == [found_entry[:4] for found_entry in found]
 
