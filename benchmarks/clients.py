@@ -1,6 +1,8 @@
 """Runs a real client through `borg serve` and through ours, in turn: what it waited, and what the server cost.
 
-python -m benchmarks.clients --client BORG --borg "BORG serve" --ours "borg-serve"
+python -m benchmarks.clients --client BORG --borg "BORG serve" --ours "borg-serve" [--runs N]
+
+Each run makes new trees and repositories. The figures are the medians of all runs; memory for 12 GB is needed.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
-from .serving import Cost, environment_of_servers, launched, read_costs
+from .serving import Cost, claim_memory, environment_of_servers, in_turn, launched, read_costs, typical
 from .tables import save_table, table
 
 HEADER = (
@@ -83,6 +86,24 @@ class Side:
         return attrs.evolve(read_costs(self._figures)[0], wall=wall)
 
 
+def measure(
+    client: str, servers: Mapping[str, str], count: int, size: int, directory: Path, run: int
+) -> Iterator[tuple[str, str, Cost]]:
+    """Yield (command, server, cost) of a tree with `count` files of `size` bytes."""
+    tree = directory / "tree"
+    tree.mkdir()
+    write_files(tree, range(count), size, 1)
+    sides = {name: Side(directory / name, client, server) for name, server in servers.items()}
+    for side in sides.values():
+        side.run(tree, "init", "--encryption", "none", "REPO")
+    for name, words in STEPS:
+        if name == CHANGED_BEFORE:
+            write_files(tree, range(0, count, 2), size, 2)
+        for key in in_turn(sides, run):
+            claim_memory(directory, count * size)
+            yield name, key, sides[key].run(tree, *words)
+
+
 def row(files: str, name: str, costs: Mapping[str, Cost]) -> Sequence[str]:
     borg, ours = costs["borg"], costs["ours"]
     return (
@@ -98,24 +119,21 @@ def main() -> None:
     parser.add_argument("--client", required=True, help="command line of the client")
     parser.add_argument("--borg", required=True, help="command line of native borg serve")
     parser.add_argument("--ours", required=True, help="command line of our server")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each command, in turn")
     parser.add_argument("--directory", default="/dev/shm", help="where trees and repositories lie")
     parser.add_argument("--save", type=Path, help="a Markdown file whose table is to be replaced")
     options = parser.parse_args()
     servers = {"borg": options.borg, "ours": options.ours}
     rows: list[Sequence[str]] = []
     for files, (count, size) in TREES.items():
-        with tempfile.TemporaryDirectory(dir=options.directory) as temporary:
-            tree = Path(temporary) / "tree"
-            tree.mkdir()
-            write_files(tree, range(count), size, 1)
-            sides = {name: Side(Path(temporary) / name, options.client, server) for name, server in servers.items()}
-            for side in sides.values():
-                side.run(tree, "init", "--encryption", "none", "REPO")
-            for name, words in STEPS:
-                if name == CHANGED_BEFORE:
-                    write_files(tree, range(0, count, 2), size, 2)
-                rows.append(row(files, name, {key: side.run(tree, *words) for key, side in sides.items()}))
-                print(*table(HEADER, rows[-1:])[0 if len(rows) == 1 else 2 :], sep="\n", flush=True)
+        costs: dict[str, dict[str, list[Cost]]] = defaultdict(lambda: defaultdict(list))
+        for run in range(options.runs):
+            with tempfile.TemporaryDirectory(dir=options.directory) as temporary:
+                for name, server, cost in measure(options.client, servers, count, size, Path(temporary), run):
+                    costs[name][server].append(cost)
+        for name, taken in costs.items():
+            rows.append(row(files, name, {server: typical(each) for server, each in taken.items()}))
+            print(*table(HEADER, rows[-1:])[0 if len(rows) == 1 else 2 :], sep="\n", flush=True)
     if options.save:
         save_table(options.save, "clients", table(HEADER, rows))
 

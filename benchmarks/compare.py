@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 
 from .scenarios import BASES, SCENARIOS, Scenario, fresh_copy, prepare
-from .serving import Cost, serve, typical
+from .serving import Cost, in_turn, serve, typical
 from .tables import save_table, table
 
 HEADER = ("scenario", "borg wall", "ours wall", "borg cpu", "ours cpu", "borg MB", "ours MB", "wall", "cpu", "memory")
@@ -29,11 +29,11 @@ def measure(
     fresh_copy(base, repository)
     scenario.write(requests, repository)
     costs: dict[str, list[Cost]] = {name: [] for name in commands}
-    for _ in range(min(runs, scenario.most_runs)):
-        for name, command in commands.items():
+    for run in range(min(runs, scenario.most_runs)):
+        for name in in_turn(commands, run):
             if scenario.rewrites:
                 fresh_copy(base, repository)
-            costs[name].append(serve(command, requests))
+            costs[name].append(serve(commands[name], requests))
     requests.unlink()
     fresh_copy(None, repository)
     return {name: typical(taken) for name, taken in costs.items()}
