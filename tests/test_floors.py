@@ -51,7 +51,7 @@ PURE = {
 }  # fmt: skip
 """What the modules of floors 0 and 1 may import from outside. Nothing here reaches the system by being used."""
 
-MSGPACK_USERS = {"format.hints", "format.integrity"}
+MSGPACK_USERS = {"format.hintsfile", "format.integrity"}
 PORTS = {"storage.base", "locking.base"}
 EFFECTS = {"open", "print", "input", "exec", "eval", "__import__", "breakpoint"}
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv", "expanduser", "expandvars"}
@@ -141,7 +141,7 @@ def faults(module: str, source: str, *, is_package: bool = False) -> list[str]:
         ("policy.options", "from .paths import PathPolicy"),
         ("policy.options", "from . import values"),
         ("wire.calls", "import msgpack"),
-        ("format.hints", "import msgpack"),
+        ("format.hintsfile", "import msgpack"),
         ("storage.filesystem", "import os, fcntl\nfrom ..errors import StorageError\nopen('x')"),
         ("engine.repository", "from ..storage.base import Storage\nfrom ..locking.base import LockMode"),
         ("engine.repository", "from ..format import entry\nfrom .index import Index"),

@@ -24,7 +24,9 @@ def test_check_repair_replay_and_compaction_take_little_more_memory_than_nothing
 
 
 def test_a_transaction_that_deletes_takes_little_for_each_object(tmp_path: Path) -> None:
-    """A million take 195 MB, four million, whose tables are in files, 107. Of so few, the first 65,536 are in dicts, at 380 bytes each."""
+    """A million take 195 MB, four million, whose tables are in files, 107. Of so few, the first 65,536 are in dicts, at
+    380 bytes each.
+    """
     server, repository, requests = (
         f"{shlex.quote(sys.executable)} -m borg_serve_lib",
         tmp_path / "r",

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from borg_serve_lib.engine import checking, index, scratch
-from borg_serve_lib.format import hashindex, hashlayout, hints, segmentchains, segmentlists, segmentnumbers, shadows
+from borg_serve_lib.format import (
+    hashindex,
+    hashlayout,
+    hints,
+    hintsfile,
+    segmentchains,
+    segmentlists,
+    segmentnumbers,
+    shadows,
+)
 
 
 def treat_all_as_large(patch: pytest.MonkeyPatch) -> None:
@@ -26,5 +35,5 @@ def treat_all_as_many(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(scratch, "_ROOM_TO_LEAVE", 0)
     patch.setattr(checking, "_MOST_KEPT", 100)
     patch.setattr(hints, "MOST_IN_DICT", 0)
-    patch.setattr(hints, "_BATCH", 2)
+    patch.setattr(hintsfile, "_BATCH", 2)
     patch.setattr(segmentnumbers, "_MOST_REMOVED", 1)

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable
 
 from ..buffers import Buffer, InMemory
 from ..errors import BorgServeError, FileIntegrityError, FileMissing, NoSpace, StorageError
-from ..format import hints as hints_format
-from ..format import integrity
+from ..format import hintsfile, integrity
 from ..format.hashindex import NOT_COUNTED, IndexTable
 from ..format.hints import Hints
 from ..limits import MAX_SMALL_FILE_SIZE, MAX_UNVERIFIED_HINTS_SIZE
@@ -105,7 +104,7 @@ class CacheFiles:
                 digests.verify_hints(name, reader)
             elif reader.size > MAX_UNVERIFIED_HINTS_SIZE:
                 raise FileIntegrityError(f"{name}: too large to be read without a digest")
-            hints = hints_format.decode(reader, self.scratch.make_room)
+            hints = hintsfile.decode(reader, self.scratch.make_room)
         try:
             hints.without_later_segments(transaction)
         except BaseException:
@@ -171,7 +170,7 @@ class CacheFiles:
         storage = self._storage
         index_name, hints_name, integrity_name = (f"{kind}{transaction}" for kind in _KINDS)
         hints_digests = integrity.HintsDigests(hints_name)
-        self._write_temporary(hints_name, hints_digests.following(hints_format.encode(hints)))
+        self._write_temporary(hints_name, hints_digests.following(hintsfile.encode(hints)))
         index_digests, empty = self._write_index(index_name, index)
         self._write_temporary(integrity_name, [integrity.encode(hints_digests.at_the_end(), index_digests)])
         storage.rename(f"{integrity_name}.tmp", integrity_name)

@@ -65,10 +65,6 @@ class SegmentLists:
             return (first,)
         return self._tuples[first] if last == _SHARED else self._chains.segments((first, last - _LINKS))
 
-    def lowest(self, place: Place, *, otherwise: int) -> int:
-        """Return the first segment, `otherwise` if there is none."""
-        return next(iter(self.segments(place)), otherwise)
-
     def with_one(self, place: Place, segment: int) -> Place:
         """Return the list with `segment` added."""
         first, last = place

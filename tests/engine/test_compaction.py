@@ -10,8 +10,9 @@ from borg_serve_lib.buffers import InMemory
 from borg_serve_lib.engine.repository import Repository
 from borg_serve_lib.errors import IntegrityError, ObjectNotFound
 from borg_serve_lib.events.maintenance import CompactedSegmentMissing, CompactionFinished, Progress, ProgressFinished
-from borg_serve_lib.format import hints
+from borg_serve_lib.format import hintsfile
 from borg_serve_lib.format.entry import COMMIT_ENTRY
+from borg_serve_lib.format.hints import Hints
 from borg_serve_lib.limits import MANIFEST_ID
 from tests.engine.support import Notes, content, created, identity, opened
 
@@ -110,9 +111,9 @@ def test_a_delete_stays_as_long_as_an_older_put_may_come_back(path: Path) -> Non
     repository.commit(compact=False)
     # Only the DELETE's segment is compacted: segment 0 with the old PUT is exempted by a wrong entry in the hints.
     tid = max(segments(path))
-    kept = hints.decode(InMemory((path / f"hints.{tid}").read_bytes()))
+    kept = hintsfile.decode(InMemory((path / f"hints.{tid}").read_bytes()))
     kept.compact.pop(0)
-    (path / f"hints.{tid}").write_bytes(b"".join(hints.encode(kept)))
+    (path / f"hints.{tid}").write_bytes(b"".join(hintsfile.encode(kept)))
     (path / f"integrity.{tid}").unlink()
     repository.close()
     repository = opened(path)
@@ -163,9 +164,9 @@ def test_commit_segments_of_old_borg_are_cleaned_up_on_request(path: Path) -> No
         repository.commit(compact=False)
     repository.close()
     tid = max(segments(path))
-    old = hints.decode(InMemory((path / f"hints.{tid}").read_bytes()))
+    old = hintsfile.decode(InMemory((path / f"hints.{tid}").read_bytes()))
     old.compact.clear()
-    (path / f"hints.{tid}").write_bytes(b"".join(hints.encode(old)))
+    (path / f"hints.{tid}").write_bytes(b"".join(hintsfile.encode(old)))
     (path / f"integrity.{tid}").unlink()
     repository = opened(path)
     repository.put(identity(9), b"x")
@@ -253,9 +254,9 @@ def test_damage_that_lets_a_large_current_object_pass_for_another_frees_nothing(
     repository.close()
 
 
-def kept_hints(path: Path) -> hints.Hints:
+def kept_hints(path: Path) -> Hints:
     newest = max(path.glob("hints.*"), key=lambda file: int(file.name.split(".")[1]))
-    return hints.decode(InMemory(newest.read_bytes()))
+    return hintsfile.decode(InMemory(newest.read_bytes()))
 
 
 @pytest.mark.parametrize("size", [100, len(LARGE)], ids=["small", "large"])

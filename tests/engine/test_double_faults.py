@@ -24,7 +24,7 @@ from borg_serve_lib.errors import (
     StorageError,
     WrongState,
 )
-from borg_serve_lib.format import hints as hints_format
+from borg_serve_lib.format import hintsfile
 from borg_serve_lib.format import segment as segment_format
 from borg_serve_lib.format.entry import PUT
 from borg_serve_lib.limits import MANIFEST_ID
@@ -235,7 +235,7 @@ def put_bytes(path: Path) -> int:
 
 def quota_use(path: Path) -> int:
     newest = max(path.glob("hints.*"), key=lambda file: int(file.name.split(".")[1]))
-    return hints_format.decode(InMemory(newest.read_bytes())).storage_quota_use
+    return hintsfile.decode(InMemory(newest.read_bytes())).storage_quota_use
 
 
 @pytest.mark.parametrize("removals", [1, 2, 3])
@@ -420,7 +420,7 @@ def test_compaction_goes_round_damage_behind_a_superseded_object_that_cannot_be_
         repository.close()
     assert 0 in segment_files(path)
     newest = max(path.glob("hints.*"), key=lambda file: int(file.name.split(".")[1]))
-    shadow_index = hints_format.decode(InMemory(newest.read_bytes())).shadow_index
+    shadow_index = hintsfile.decode(InMemory(newest.read_bytes())).shadow_index
     assert {object_id: list(segments) for object_id, segments in shadow_index.items()} == {
         identity(number): [0] for number in range(3)
     }

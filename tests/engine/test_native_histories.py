@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from borg_serve_lib.buffers import InMemory
-from borg_serve_lib.format import hints as hints_format
+from borg_serve_lib.format import hintsfile
 from borg_serve_lib.format.hints import Hints
 from borg_serve_lib.limits import MANIFEST_ID
 from borg_serve_lib.storage.places import FilesystemProvider
@@ -81,7 +81,7 @@ def segments(path: Path) -> dict[str, bytes]:
 
 def hints(path: Path) -> Hints:
     (file,) = path.glob("hints.*")
-    return hints_format.decode(InMemory(file.read_bytes()))
+    return hintsfile.decode(InMemory(file.read_bytes()))
 
 
 def made(native: NativeEngine, path: Path) -> Path:

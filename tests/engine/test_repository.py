@@ -218,7 +218,7 @@ def test_the_manifest_and_each_final_commit_begin_segments_of_their_own(reposito
 
 
 def test_hints_count_as_borg_counts(path: Path) -> None:
-    from borg_serve_lib.format import hints
+    from borg_serve_lib.format import hintsfile
 
     repository = created(path)
     repository.put(identity(1), b"one")
@@ -228,7 +228,7 @@ def test_hints_count_as_borg_counts(path: Path) -> None:
     repository.delete(identity(2))
     repository.commit(compact=False)
     repository.close()
-    read = hints.decode(InMemory((path / "hints.3").read_bytes()))
+    read = hintsfile.decode(InMemory((path / "hints.3").read_bytes()))
     assert read.segments == {0: 0, 1: 0, 2: 1, 3: 0}
     assert read.compact == {0: 88, 1: 9, 2: 82, 3: 9}
     assert read.shadow_index == ShadowIndex({identity(1): (0,), identity(2): (0,)}.items())

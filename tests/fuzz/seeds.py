@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgpack
 
-from borg_serve_lib.format import config, hints, integrity
+from borg_serve_lib.format import config, hints, hintsfile, integrity
 from borg_serve_lib.format.entry import COMMIT_ENTRY, delete_entry, put_header
 from borg_serve_lib.format.hashindex import IndexTable
 from borg_serve_lib.format.shadows import ShadowIndex
@@ -33,7 +33,7 @@ def _index() -> bytes:
 
 
 HINTS = b"".join(
-    hints.encode(
+    hintsfile.encode(
         hints.Hints(
             segments={0: 1, 1: 0}, compact={1: 41}, storage_quota_use=50, shadow_index=ShadowIndex([(TWO, (0,))])
         )

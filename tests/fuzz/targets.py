@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from borg_serve_lib import ClientLog
 from borg_serve_lib.errors import BorgServeError, InternalError
-from borg_serve_lib.format import config, hashindex, hashlayout, hints, integrity
+from borg_serve_lib.format import config, hashindex, hashlayout, hintsfile, integrity
 from borg_serve_lib.format import segment as segment_format
 from borg_serve_lib.format.hashindex import IndexTable
 from borg_serve_lib.limits import MAX_ENTRY_SIZE
@@ -175,13 +175,13 @@ def _changed_index(data: bytes) -> bytes | str:
 def hints_file(data: bytes) -> None:
     """Hints: read, written, read again."""
     try:
-        content = hints.decode(Bytes(data))
+        content = hintsfile.decode(Bytes(data))
     except BorgServeError as error:
         _one_line(error)
         return
     content.without_later_segments(5)
     if not content.unsized:
-        assert hints.decode(Bytes(b"".join(hints.encode(content)))) == content
+        assert hintsfile.decode(Bytes(b"".join(hintsfile.encode(content)))) == content
 
 
 def integrity_file(data: bytes) -> None:

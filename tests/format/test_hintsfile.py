@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from borg_serve_lib.buffers import InMemory
 from borg_serve_lib.errors import FileIntegrityError
-from borg_serve_lib.format import hints
+from borg_serve_lib.format import hintsfile
 from borg_serve_lib.format.hints import Hints
 from borg_serve_lib.format.shadows import ShadowIndex
 from tests import vectors_support as vectors
@@ -28,11 +28,11 @@ SHADOWS = st.dictionaries(st.binary(min_size=32, max_size=32), st.lists(SEGMENTS
 
 
 def encoded(content: Hints) -> bytes:
-    return b"".join(hints.encode(content))
+    return b"".join(hintsfile.encode(content))
 
 
 def decoded(data: bytes) -> Hints:
-    return hints.decode(InMemory(data))
+    return hintsfile.decode(InMemory(data))
 
 
 def test_the_worked_example_is_written_and_read() -> None:
