@@ -2,7 +2,7 @@
 
 python -m benchmarks.clients --client BORG --borg "BORG serve" --ours "borg-serve" [--runs N]
 
-Each run makes new trees and repositories. The figures are the medians of all runs; memory for 12 GB is needed.
+Each run makes new trees and repositories. The figures are the medians of all runs. It takes 12 GB of memory.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--client", required=True, help="command line of the client")
     parser.add_argument("--borg", required=True, help="command line of native borg serve")
     parser.add_argument("--ours", required=True, help="command line of our server")
-    parser.add_argument("--runs", type=int, default=3, help="runs of each command, in turn")
+    parser.add_argument("--runs", type=int, default=1, help="runs of each command, in turn")
     parser.add_argument("--directory", default="/dev/shm", help="where trees and repositories lie")
     parser.add_argument("--save", type=Path, help="a Markdown file whose table is to be replaced")
     options = parser.parse_args()
