@@ -305,7 +305,10 @@ class FileSystemQuotaExceeded(NoSpace):
 class NotEnoughMemory(StorageError):
     """The process gets no more memory (ENOMEM). Of a commit it may have been the COMMIT that was still written."""
 
-    sentence = "{reason} (error {errno}). The server must be given more memory, or fewer changes in one transaction."
+    sentence = (
+        "{reason} (error {errno}). The server must be given more memory (--max-memory), "
+        "or fewer changes in one transaction."
+    )
 
 
 def not_enough_memory() -> NotEnoughMemory:

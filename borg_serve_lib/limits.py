@@ -36,6 +36,13 @@ DEFAULT_SEGMENTS_PER_DIR: Final = 1000
 MIN_STORAGE_QUOTA: Final = 10_000_000
 """Bytes: the smallest storage quota except 0, which is no quota (spec: serve-command.md section 2.4)."""
 
+MAX_MEMORY: Final = 280_000_000
+"""Bytes of data that the kernel gives a server process, unless the host says otherwise: with its program and libraries
+it stays below 300 MB. What clients are known to do takes 200 MB at most."""
+
+MIN_MAX_MEMORY: Final = 64_000_000
+"""Bytes: the smallest such limit that a host may set; small calls need no more."""
+
 MAX_MESSAGE_SIZE: Final = 60 * 1024 * 1024
 """Bytes of the largest request accepted (spec: rpc.md section 1.2)."""
 

@@ -43,16 +43,17 @@ def serve_process(
 ) -> int:
     """Serve the one client at stdin and stdout, with the repositories on this machine's disks; return the exit status.
 
-    The process is confined before it looks at anything that comes from the client. `forced`: the host's own options.
-    `original_command`: what the client asked for, see resolve_options. `borg_host_id`: the host part of lock names,
-    None for the machine's own. `user`, `client_address`: whom others are told of who wait for a lock of this process,
-    unless `forced` has a name for the client, which is told instead of the account. `modern_exit_codes`: whether faults
-    have statuses of their own (spec: serve-command.md section 10). `access`: what clients may do of what the options
-    permit. `reporter`: is told what happens, beside the client's log. Raises UsageError for options that cannot be
-    enforced, and for a command that is refused.
+    The process is confined, and its memory limited, before it looks at anything that comes from the client. `forced`:
+    the host's own options. `original_command`: what the client asked for, see resolve_options. `borg_host_id`: the host
+    part of lock names, None for the machine's own. `user`, `client_address`: whom others are told of who wait for a
+    lock of this process, unless `forced` has a name for the client, which is told instead of the account.
+    `modern_exit_codes`: whether faults have statuses of their own (spec: serve-command.md section 10). `access`: what
+    clients may do of what the options permit. `reporter`: is told what happens, beside the client's log. Raises
+    UsageError for options that cannot be enforced, and for a command that is refused.
     """
     from time import time
 
+    from .confinement.memory import limit_memory
     from .locking.identity import Identity
     from .locking.manager import FileLockManager
     from .storage.places import FilesystemProvider
@@ -66,6 +67,8 @@ def serve_process(
     paths = PathPolicy.from_options(forced, cwd=cwd, realpath=os.path.realpath)
     identity = Identity(borg_host_id, user=user, client=client_address)
     reporter = _with_records(forced, reporter)
+    if forced.max_memory:
+        limit_memory(forced.max_memory)
     outcome = _confine(forced, paths, identity)
     peer = Peer(os.urandom(6).hex(), user, client_address, forced.client_name)
     options = _wanted_options(forced, original_command, reporter, peer)

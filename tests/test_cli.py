@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -443,6 +444,29 @@ def test_even_without_a_syslog_an_unforeseen_error_is_one_line(
     monkeypatch.setattr(os, "umask", lambda _: 0o022)  # it would hold for the tests to come
     assert borg_serve_cli.main() == 2
     assert capfd.readouterr() == ("", "borg-serve: internal error of the server (OSError)\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "limit"), [([], "280000000"), (["--max-memory=1G"], "1000000000"), (["--max-memory=0"], "")]
+)
+def test_the_kernel_limits_the_memory_of_the_server_but_not_of_the_hosts_commands(
+    argv: list[str], limit: str, tmp_path: Path
+) -> None:
+    usual = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    command = f"ulimit -d > {shlex.quote(str(tmp_path / 'of-command'))}"
+    server = [sys.executable, "-m", "borg_serve_lib", "--on-event", command, *argv]
+    with subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None  # noqa: PT018
+        process.stdin.write(call(1, "negotiate", client_data={}) + open_call(2, str(tmp_path / "r"), create=True))
+        process.stdin.flush()
+        os.read(process.stdout.fileno(), 1)
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+        process.stdin.close()
+        assert process.wait(timeout=30) == 0
+    line = next(line for line in limits.splitlines() if line.startswith("Max data size"))
+    assert line.split()[3] == (limit or ("unlimited" if usual == resource.RLIM_INFINITY else str(usual)))
+    told = (tmp_path / "of-command").read_text().strip()
+    assert told == ("unlimited" if usual == resource.RLIM_INFINITY else str(usual >> 10))
 
 
 WITH_LITTLE_MEMORY = """

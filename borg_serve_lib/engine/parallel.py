@@ -8,6 +8,10 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import TypeVar
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -30,7 +34,7 @@ def in_order(
     """Yield each item with what `work` makes of it, in the order of `items`; what `work` raises is raised at its turn.
 
     At most `threads` + 2 results are there at once, with the one just yielded. Closing the iterator waits for what has
-    begun and begins no more.
+    begun and begins no more. Raises MemoryError where there is none for a thread.
     """
     if threads < 2 or len(items) < 2:
         for item in items:
@@ -39,13 +43,20 @@ def in_order(
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(threads)
+
+    def begin(item: _Item) -> tuple[_Item, Future[_Result]]:
+        try:
+            return item, pool.submit(work, item)
+        except RuntimeError:  # that is all Python tells of a thread that cannot be started
+            raise MemoryError from None
+
     try:
         waiting = iter(items)
-        begun = deque((item, pool.submit(work, item)) for item in islice(waiting, threads + 1))
+        begun = deque(map(begin, islice(waiting, threads + 1)))
         while begun:
             item, future = begun.popleft()
             result = future.result()
-            begun.extend((following, pool.submit(work, following)) for following in islice(waiting, 1))
+            begun.extend(map(begin, islice(waiting, 1)))
             yield item, result
     finally:
         pool.shutdown(cancel_futures=True)

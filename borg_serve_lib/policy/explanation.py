@@ -145,6 +145,7 @@ def _rules(options: ServeOptions, policy: PathPolicy) -> Iterator[tuple[str, str
     yield "lock wait", "as long as the client asks for" if wait is None else f"{wait} seconds at most"
     limits = (("idle", options.idle_timeout), ("in all", options.session_timeout))
     yield "time", ", ".join(f"{name} {seconds} seconds" for name, seconds in limits if seconds) or "no limit"
+    yield "memory", format_size(options.max_memory) if options.max_memory else "no limit"
     yield "log level", f"the client's choice, down to {options.max_log_level.name.lower()}"
     yield "umask", f"{options.umask:03o}"
     records = (("audit log", options.audit_log), ("metrics", options.metrics_dir), ("syslog", options.syslog))

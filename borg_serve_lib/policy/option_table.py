@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from ..errors import UsageError
+from ..limits import MAX_MEMORY
 from ..reporting import Level
 from ..values import Value
 from . import option_values as values
@@ -158,6 +159,14 @@ OPTIONS: tuple[Option, ...] = (
         "session_timeout",
         metavar="SECONDS",
         convert=values.seconds,
+    ),
+    _ours(
+        "--max-memory",
+        Kind.VALUE,
+        f"refuse what needs more memory than SIZE in one session (default: {MAX_MEMORY // 10**6}M; 0: no limit)",
+        "max_memory",
+        metavar="SIZE",
+        convert=values.memory,
     ),
     _ours(
         "--max-log-level",

@@ -6,7 +6,7 @@ Each function returns the value or raises UsageError, whose sentence names the t
 from __future__ import annotations
 
 from ..errors import UsageError
-from ..limits import MIN_STORAGE_QUOTA
+from ..limits import MIN_MAX_MEMORY, MIN_STORAGE_QUOTA
 from ..reporting import Level
 
 CONFINE = ("auto", "require", "off")
@@ -31,6 +31,15 @@ def any_text(text: str) -> str:
 
 def storage_quota(text: str) -> int:
     """Return the quota in bytes of `500G`, `1.5T`, `10000000` ... (decimal units, upper case); 0 means no limit."""
+    return _size(text, MIN_STORAGE_QUOTA)
+
+
+def memory(text: str) -> int:
+    """Return the bytes of memory of `500M`, `1.5G` ..., written as a quota is; 0 means no limit."""
+    return _size(text, MIN_MAX_MEMORY)
+
+
+def _size(text: str, least: int) -> int:
     number, factor = (text[:-1], _SIZE_SUFFIXES[text[-1]]) if text[-1:] in _SIZE_SUFFIXES else (text, 1)
     try:
         # float also reads nan, inf, blanks, underscores and the digits of all scripts.
@@ -39,12 +48,12 @@ def storage_quota(text: str) -> int:
         sentence = f"{shown(text)} is no size; write bytes, or a number with K, M, G, T or P, such as 500G"
         raise UsageError(sentence) from None
     try:
-        quota = int(size * factor)
+        whole = int(size * factor)
     except OverflowError:
         raise UsageError(f"{shown(text)} is too large for a size") from None
-    if quota != 0 and quota < MIN_STORAGE_QUOTA:
-        raise UsageError(f"{shown(text)} is too small; write at least {MIN_STORAGE_QUOTA // 10**6}M, or 0 for no limit")
-    return quota
+    if whole != 0 and whole < least:
+        raise UsageError(f"{shown(text)} is too small; write at least {least // 10**6}M, or 0 for no limit")
+    return whole
 
 
 def umask(text: str) -> int:

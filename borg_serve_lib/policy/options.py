@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import UsageError
+from ..limits import MAX_MEMORY
 from ..reporting import Level
 from ..values import Value
 from .arguments import CommandLine
@@ -21,8 +22,9 @@ class ServeOptions(Value):
     `debug_topics`: logger names. `lock_wait`: seconds, without effect (spec: serve-command.md section 3.5).
     `permissions`: one of permissions.MODES. `max_lock_wait`: seconds that a client may wait for a lock at most, None
     for as long as it likes. `max_log_level`: the lowest level that a client may ask for. `confine`: one of
-    option_values.CONFINE. `idle_timeout`, `session_timeout`: seconds, 0 for no limit. `audit_log`, `metrics_dir`:
-    paths, None for none. `on_event`: shell commands. `client_name`: what records call the client.
+    option_values.CONFINE. `idle_timeout`, `session_timeout`: seconds, 0 for no limit. `max_memory`: bytes of data that
+    serve_process may take, 0 for no limit. `audit_log`, `metrics_dir`: paths, None for none. `on_event`: shell commands.
+    `client_name`: what records call the client.
     """
 
     restrict_to_paths: tuple[str, ...] = ()
@@ -34,6 +36,7 @@ class ServeOptions(Value):
     confine: str = "auto"
     idle_timeout: int = 0
     session_timeout: int = 0
+    max_memory: int = MAX_MEMORY
     storage_quota: int | None = None
     umask: int = 0o077
     log_level: Level = Level.WARNING

@@ -38,5 +38,14 @@ def test_an_error_is_raised_at_its_turn(threads: int) -> None:
         next(results)
 
 
+def test_a_thread_that_cannot_be_started_is_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(MemoryError):
+        list(in_order(str, range(3), 2))
+
+
 def test_there_is_at_least_one_core_to_use() -> None:
     assert 1 <= usable_cores() <= 8

@@ -24,6 +24,7 @@ OUR_OPTIONS = {
     "--confine",
     "--idle-timeout",
     "--session-timeout",
+    "--max-memory",
     "--max-lock-wait",
     "--max-log-level",
     "--audit-log",

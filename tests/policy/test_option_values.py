@@ -59,6 +59,19 @@ def test_a_quota_that_no_number_can_hold_is_refused(text: str) -> None:
         values.storage_quota(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "size"), [("64M", 64 * 10**6), ("1.5G", 15 * 10**8), ("64000000", 64 * 10**6), ("0", 0)]
+)
+def test_a_limit_of_memory_is_written_as_a_quota_is(text: str, size: int) -> None:
+    assert values.memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["63999999", "1", "-1G"])
+def test_a_limit_of_memory_in_which_no_server_can_work_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="too small; write at least 64M, or 0 for no limit"):
+        values.memory(text)
+
+
 @given(st.integers(10_000, 10**12), st.sampled_from("KMGTP"))
 def test_a_quota_in_units_is_the_product(number: int, unit: str) -> None:
     assert values.storage_quota(f"{number}{unit}") == int(float(number) * 1000 ** (1 + "KMGTP".index(unit)))

@@ -81,6 +81,8 @@ def test_the_word_serve_may_be_there_or_not_and_options_on_both_sides_of_it() ->
         (["--append-only"], {"append_only": True}),
         (["--storage-quota=5G", "--storage-quota", "6G"], {"storage_quota": 6 * 10**9}),
         (["--storage-quota=0"], {"storage_quota": 0}),
+        (["--max-memory=1G"], {"max_memory": 10**9}),
+        (["--max-memory=0"], {"max_memory": 0}),
         (["--umask", "022"], {"umask": 0o022}),
         (["--umask", "-1"], {"umask": 0o777}),
         (["--um=0o27"], {"umask": 0o27}),
