@@ -23,8 +23,8 @@ class ServeOptions(Value):
     `permissions`: one of permissions.MODES. `max_lock_wait`: seconds that a client may wait for a lock at most, None
     for as long as it likes. `max_log_level`: the lowest level that a client may ask for. `confine`: one of
     option_values.CONFINE. `idle_timeout`, `session_timeout`: seconds, 0 for no limit. `max_memory`: bytes of data that
-    serve_process may take, 0 for no limit. `audit_log`, `metrics_dir`: paths, None for none. `on_event`: shell commands.
-    `client_name`: what records call the client.
+    serve_process may take, 0 for no limit. `audit_log`, `metrics_dir`: paths, None for none. `on_event`: shell
+    commands. `client_name`: what records call the client.
     """
 
     restrict_to_paths: tuple[str, ...] = ()
