@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 VERSION: Final = 2
 """The version written; version 1, of borg 1.0, is read too."""
 
-_MAX_COUNT: Final = 2**63 - 1
+_MAX_COUNT: Final = 2**56
+"""More objects or bytes than any disk has; what a session counts more fits 64 bits in any case."""
+
 _PIECE: Final = 1 << 16
 """Bytes read or written at once, about."""
 
@@ -92,6 +94,8 @@ def decode(source: Source, make_room: RoomMaker | None = None) -> Hints:
             _unpack(source, content, make_room)
         except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
             raise FileIntegrityError(f"the hints are no msgpack ({type(error).__name__})") from None
+        except MemoryError:
+            raise FileIntegrityError("the hints have a part that is too large") from None
         return _checked(content)
     except BaseException:
         content[_SHADOW_INDEX].close()
@@ -175,14 +179,14 @@ class _Shadows:
             if len(parts) < 2 * count:
                 _fail("end within the shadow index")
             ids, lists = parts[0::2], parts[1::2]
-            different = set(lists)
             if (
                 set(map(type, ids)) != {bytes}
                 or set(map(len, ids)) != {ID_SIZE}
-                or set(map(type, different)) != {tuple}
+                or set(map(type, lists)) != {tuple}
+                or not set(map(type, chain.from_iterable(lists))) <= {int}  # of equal lists one may have other numbers
             ):
                 _fail("have a shadow index with an id or a list that is none")
-            for segment in chain.from_iterable(different):
+            for segment in chain.from_iterable(set(lists)):
                 _segment(segment)
             yield from zip(ids, lists, strict=True)
             self.position = begin + unpacker.tell()
@@ -193,8 +197,22 @@ class _Shadows:
             object_id = unpacker.unpack()
             if type(object_id) is not bytes or len(object_id) != ID_SIZE:
                 _fail("have a shadow index with an id that is none")
-            yield object_id, (_segment(unpacker.unpack()) for _ in range(unpacker.read_array_header()))
+            count_of_segments = unpacker.read_array_header()
+            if count_of_segments <= _BATCH:
+                yield object_id, tuple(_segment(unpacker.unpack()) for _ in range(count_of_segments))
+            else:
+                yield object_id, self._ascending(unpacker, count_of_segments)
         self.position += unpacker.tell()
+
+    def _ascending(self, unpacker: Any, count: int) -> Iterator[int]:
+        """Yield the segments of a list that is too long to be sorted; it is in order, unless somebody else wrote it."""
+        before = 0
+        for _ in range(count):
+            segment = _segment(unpacker.unpack())
+            if segment < before:
+                _fail("have a long list of segments that does not ascend")
+            before = segment
+            yield segment
 
 
 def _read_counts(unpacker: Any, name: bytes) -> MutableMapping[int, int]:

@@ -24,6 +24,7 @@ _END: Final = 0xFFFFFFFF
 _LINK: Final = Struct("<III")
 _PAGE_LINKS: Final = 1 << 20
 _PAGES_IN_MEMORY: Final = 2
+_MOST_FOUND: Final = 1 << 16
 
 
 class SegmentChains:
@@ -34,6 +35,7 @@ class SegmentChains:
         self._make_room = make_room
         self._pages: list[bytearray | Room] = []
         self._length = 0
+        self._found: dict[int, int] = {}
 
     def close(self) -> None:
         """Let go of the files."""
@@ -59,7 +61,7 @@ class SegmentChains:
             link = self._append(segment, 1, _END)
             self._write(last, highest, times, link)
             return first, link
-        before, link = (_END, last) if segment == highest else self._find(first, segment)
+        before, link = (_END, last) if segment == highest else self._find(chain, segment)
         other, times, following = self._read(link)
         if other == segment:
             self._write(link, segment, times + 1, following)
@@ -68,7 +70,7 @@ class SegmentChains:
 
     def remove(self, chain: Chain, segment: int) -> Chain | None:
         """Return the chain without one `segment`, as it was if it has none, None if nothing is left of it."""
-        before, link = self._find(chain[0], segment)
+        before, link = self._find(chain, segment)
         if link == _END:
             return chain
         other, times, following = self._read(link)
@@ -81,6 +83,7 @@ class SegmentChains:
 
     def remove_all(self, chain: Chain, is_unwanted: Callable[[int], bool]) -> Chain | None:
         """Return the chain without the segments that are unwanted, None if nothing is left of it."""
+        self._found.pop(chain[0], None)
         left: Chain | None = chain
         before, link = _END, chain[0]
         while link != _END:
@@ -99,19 +102,32 @@ class SegmentChains:
             segment, times, link = self._read(link)
             yield segment, times
 
-    def _find(self, link: int, segment: int) -> tuple[int, int]:
-        """Return the last link below `segment` from `link` on, and the one that follows; _END where there is none."""
-        before = _END
+    def _find(self, chain: Chain, segment: int) -> tuple[int, int]:
+        """Return the last link below `segment`, and the one that follows; _END where there is none.
+
+        Where it was is kept: compaction asks for one segment of each chain after the other, in ascending order, and
+        what it has left behind would be gone through each time.
+        """
+        first = chain[0]
+        before, link = self._found.get(first, _END), first
+        if before != _END:
+            other, _, following = self._read(before)
+            before, link = (before, following) if other < segment else (_END, first)
         while link != _END:
             other, _, following = self._read(link)
             if other >= segment:
                 break
             before, link = link, following
+        if before != _END:
+            if len(self._found) >= _MOST_FOUND:
+                self._found.clear()
+            self._found[first] = before
         return before, link
 
     def _without(self, chain: Chain, before: int, following: int) -> Chain | None:
         """Take what is between two links out of a chain; _END stands for that there is none."""
         if before == following == _END:
+            self._found.pop(chain[0], None)
             return None
         first, last = self._join(chain, before, following)
         return first, before if following == _END else last
@@ -120,6 +136,7 @@ class SegmentChains:
         """Let `link` follow `before`, or be the first if that is _END."""
         first, last = chain
         if before == _END:
+            self._found.pop(first, None)
             return link, last
         segment, times, _ = self._read(before)
         self._write(before, segment, times, link)

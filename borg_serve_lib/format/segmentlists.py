@@ -45,14 +45,13 @@ class SegmentLists:
         self._chains.close()
 
     def place(self, segments: Iterable[int]) -> Place:
-        """Return where a new list of these segments is."""
+        """Return where a new list of these segments is. Those that are no tuple should ascend: each that does not takes
+        as long as the list.
+        """
         if isinstance(segments, tuple):
             if len(segments) == 1:
                 return segments[0], _ONE
-            if segments in self._places:
-                return self._places[segments]
-            if len(segments) <= _MOST_IN_TUPLE:
-                return self._few(tuple(sorted(segments)))
+            return self._places.get(segments) or self._few(tuple(sorted(segments)))
         place = NONE
         for segment in segments:
             place = self.with_one(place, segment)
@@ -96,7 +95,7 @@ class SegmentLists:
         return self._few(tuple(segment for segment in segments if not is_unwanted(segment)))
 
     def _few(self, segments: tuple[int, ...]) -> Place:
-        """Return where the list is, of segments that are few and ascend."""
+        """Return where the list is, of segments that ascend."""
         if len(segments) == 1:
             return segments[0], _ONE
         place = self._places.get(segments)

@@ -25,6 +25,9 @@ NO_SEGMENT: Final = MAX_SEGMENT_NUMBER + 1
 MOST_LOOSE: Final = 1 << 16
 """Objects whose lists are found by a dict, which is quicker, at 150 bytes each; of more they are by a table, at 53."""
 
+_LEAST_SHARED: Final = 1 << 10
+"""Places that are kept to be shared although no object may have them any more."""
+
 _MOST_REMOVED: Final = 1 << 16
 """Objects removed between two passes over a table."""
 
@@ -169,6 +172,8 @@ class _PlacesInDict:
         before = self._places.get(object_id)
         place = (first, last)
         self._places[object_id] = self._shared.setdefault(place, place)
+        if len(self._shared) > 2 * len(self._places) + _LEAST_SHARED:
+            self._shared = {each: each for each in self._places.values()}
         return before
 
     def remove(self, object_id: bytes) -> None:

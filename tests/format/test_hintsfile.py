@@ -41,7 +41,7 @@ def test_the_worked_example_is_written_and_read() -> None:
     assert decoded(WORKED_EXAMPLE) == worked
 
 
-@given(COUNTS, COUNTS, st.integers(-(2**60), 2**60), SHADOWS)
+@given(COUNTS, COUNTS, st.integers(-(2**56), 2**56), SHADOWS)
 def test_hints_read_back_as_written(
     segments: dict[int, int], compact: dict[int, int], use: int, shadows: dict[bytes, Sequence[int]]
 ) -> None:
@@ -103,10 +103,14 @@ def test_unknown_names_are_ignored() -> None:
         {"version": 2, "segments": {0: True}, "compact": {}},
         {"version": 2, "segments": {}, "compact": {2**33: 1}},
         {"version": 2, "segments": {}, "compact": {}, "storage_quota_use": "many"},
+        {"version": 2, "segments": {}, "compact": {}, "storage_quota_use": -(2**63) + 1},
+        {"version": 2, "segments": {0: 2**63 - 1}, "compact": {}},
         {"version": 2, "segments": {}, "compact": {}, "shadow_index": []},
         {"version": 2, "segments": {}, "compact": {}, "shadow_index": {"short": [1]}},
         {"version": 2, "segments": {}, "compact": {}, "shadow_index": {b"i" * 32: 1}},
         {"version": 2, "segments": {}, "compact": {}, "shadow_index": {b"i" * 32: [-1]}},
+        {"version": 2, "segments": {}, "compact": {}, "shadow_index": {b"i" * 32: [1], b"j" * 32: [1.0]}},
+        {"version": 2, "segments": {}, "compact": {}, "shadow_index": {b"i" * 32: [*range(2000), 7]}},
         {"version": 1, "segments": {}, "compact": {}},
         {"version": 1, "segments": {}, "compact": ["a"]},
         [1, 2],
@@ -116,6 +120,22 @@ def test_unknown_names_are_ignored() -> None:
 def test_content_that_cannot_be_right_is_refused(content: object) -> None:
     with pytest.raises(FileIntegrityError):
         decoded(msgpack.packb(content, use_bin_type=False))
+
+
+@pytest.mark.parametrize("length", [9, 1000])
+def test_a_list_that_is_not_too_long_may_be_in_any_order(length: int) -> None:
+    content = {"version": 2, "segments": {}, "compact": {}, "shadow_index": {b"i" * 32: [*range(length)][::-1]}}
+    read = decoded(msgpack.packb(content, use_bin_type=False))
+    assert read.shadow_index == ShadowIndex({b"i" * 32: tuple(range(length))}.items())
+
+
+def test_a_part_that_there_is_no_memory_for_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(hintsfile, "_unpack", fail)
+    with pytest.raises(FileIntegrityError):
+        decoded(WORKED_EXAMPLE)
 
 
 def test_an_unknown_version_is_named_whatever_else_is_there() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from borg_serve_lib.errors import FileIntegrityError, NoSpace
 from borg_serve_lib.format import shadows as shadows_module
+from borg_serve_lib.format.segmentchains import SegmentChains
 from borg_serve_lib.format.shadows import NO_SEGMENT, ShadowIndex
 from borg_serve_lib.limits import MAX_SEGMENT_NUMBER
 from tests.format.rooms import Rooms
@@ -118,6 +119,47 @@ def test_what_was_superseded_very_often_is_gone_through_in_the_order_of_compacti
         assert shadows.lowest(object_id) == (number if segments > 1 else 0)
         shadows.discard(object_id, number % segments)
     assert same(shadows, {object_id: []})
+
+
+def test_what_compaction_leaves_behind_is_not_gone_through_for_each_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = 0
+    read = SegmentChains._read
+
+    def counted(chains: SegmentChains, link: int) -> tuple[int, int, int]:
+        nonlocal reads
+        reads += 1
+        return read(chains, link)
+
+    ids = [bytes([number]) * 32 for number in range(20)]
+    shadows = ShadowIndex({object_id: range(2000) for object_id in ids}.items())
+    monkeypatch.setattr(SegmentChains, "_read", counted)
+    for segment in range(1000, 2000):
+        for object_id in ids:
+            shadows.discard(object_id, segment)
+    assert reads < 10 * len(ids) * 1000
+    assert shadows == ShadowIndex({object_id: range(1000) for object_id in ids}.items())
+
+
+def test_objects_that_are_superseded_again_and_again_take_no_more_for_each_time() -> None:
+    import tracemalloc
+
+    def supersede(begin: int) -> None:
+        for segment in range(begin, begin + 30):
+            for object_id in ids:
+                shadows.add(object_id, segment)
+                shadows.discard(object_id, segment - 9)
+
+    ids = [number.to_bytes(32, "big") for number in range(1000)]
+    shadows = ShadowIndex()
+    supersede(0)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        supersede(30)
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert held < 300 * len(ids)
 
 
 def test_its_representation_tells_what_is_in_it() -> None:
