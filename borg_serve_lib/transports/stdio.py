@@ -19,6 +19,8 @@ import signal
 
 from ..limits import MAX_GATHERED_REPLIES
 from ..rpc.connection import Connection, State
+from ..wire.calls import MAX_NIL_REPLY
+from .gathering import Gathering
 from .linewriter import takes_a_line
 from .watch import NO_LIMITS, ClientVanished, SessionEnded, TimeIsUp, TimeLimits, Watch
 
@@ -108,6 +110,7 @@ def _serve_and_close(connection: Connection, watch: Watch, stdin: int, stdout: i
 
 
 def _serve(connection: Connection, stdin: int, stdout: int, watch: Watch) -> None:
+    gathering = Gathering()
     while not connection.ended:
         room = connection.get_buffer()
         if connection.state is State.FAILED:
@@ -119,8 +122,11 @@ def _serve(connection: Connection, stdin: int, stdout: int, watch: Watch) -> Non
             return
         watch.wait_ends()
         connection.buffer_updated(count)
+        without_result = 0
         for batch in _batches(connection, watch):
+            without_result = len(batch) if all(len(each) <= MAX_NIL_REPLY for each in batch) else 0
             connection.sent(_write_all(stdout, batch, watch))
+        gathering.served(without_result, count)
 
 
 def _batches(connection: Connection, watch: Watch) -> Iterator[list[Buffer]]:
