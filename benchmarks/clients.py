@@ -20,7 +20,7 @@ from pathlib import Path
 
 import attrs
 
-from .serving import Cost, claim_memory, environment_of_servers, in_turn, launched, read_costs, typical
+from .serving import Cost, ballast, environment_of_servers, in_turn, launched, read_costs, typical
 from .tables import save_table, table
 
 HEADER = (
@@ -100,8 +100,9 @@ def measure(
         if name == CHANGED_BEFORE:
             write_files(tree, range(0, count, 2), size, 2)
         for key in in_turn(sides, run):
-            claim_memory(directory, count * size)
-            yield name, key, sides[key].run(tree, *words)
+            with ballast(directory, count * size):
+                cost = sides[key].run(tree, *words)
+            yield name, key, cost
 
 
 def row(files: str, name: str, costs: Mapping[str, Cost]) -> Sequence[str]:

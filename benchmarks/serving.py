@@ -9,7 +9,9 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -78,16 +80,40 @@ def in_turn(names: Iterable[str], run: int) -> list[str]:
     return ordered[::-1] if run % 2 else ordered
 
 
-def claim_memory(directory: Path, size: int) -> None:
-    """Make a virtual machine's host give it memory before something is measured: write a file, and remove it.
+@contextmanager
+def ballast(directory: Path, size: int) -> Iterator[None]:
+    """Keep memory of a virtual machine in use that is about to be needed: a file of `size` bytes on a tmpfs, which
+    gets smaller as others grow.
 
-    A page that was never in use takes nine times as long as one that was (4.3 s for a GiB on a tmpfs, not 0.5): whoever
-    came second, with the first one's repository still there, paid for that.
+    A page that the host of the machine has to give takes nine times as long as one that is in use (4.3 s for a GiB on a
+    tmpfs, not 0.5), and seconds after it was freed the host has it again.
     """
-    piece = bytes(1 << 20)
+    piece, step = bytes(1 << 20), 8 << 20
+
+    def free() -> int:
+        room = os.statvfs(directory)
+        return room.f_bavail * room.f_frsize
+
+    def give_way() -> None:
+        left = size
+        while left and not ended.wait(0.01):
+            lacking = least - free()
+            if lacking > 0:
+                left = max(0, left - lacking - step)
+                file.truncate(left)
+
     with tempfile.TemporaryFile(dir=directory) as file:
         for _ in range(0, size, len(piece)):
             file.write(piece)
+        file.flush()
+        least, ended = free(), threading.Event()
+        keeper = threading.Thread(target=give_way)
+        keeper.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            keeper.join()
 
 
 class Requests:

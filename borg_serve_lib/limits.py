@@ -36,9 +36,9 @@ DEFAULT_SEGMENTS_PER_DIR: Final = 1000
 MIN_STORAGE_QUOTA: Final = 10_000_000
 """Bytes: the smallest storage quota except 0, which is no quota (spec: serve-command.md section 2.4)."""
 
-MAX_MEMORY: Final = 280_000_000
-"""Bytes of data that the kernel gives a server process, unless the host says otherwise: with its program and libraries
-it stays below 300 MB. What clients are known to do takes 200 MB at most."""
+MAX_MEMORY: Final = 240_000_000
+"""Bytes of data that the kernel gives a server process, unless the host says otherwise. With what does not count as
+data, 10 MB of program and libraries and an index of up to 50 MB that is mapped, it stays below 300 MB."""
 
 MIN_MAX_MEMORY: Final = 64_000_000
 """Bytes: the smallest such limit that a host may set; small calls need no more."""
@@ -62,6 +62,9 @@ MAX_METHOD_NAME: Final = 100
 MAX_KEPT_BUFFER: Final = 9 << 20
 """Bytes of the receive buffer that a connection keeps between messages, and of the room that a message gets before more
 of it has come. The largest chunks of borg's default chunkers, 8 MiB, stay below it."""
+
+MAX_NIL_REPLY: Final = 11
+"""Bytes of the longest reply without result to a call whose id is a number below 2^32, as those of clients are."""
 
 MAX_GATHERED_REPLIES: Final = 1 << 17
 """Bytes of replies that are gathered while more calls wait; they go out before the next read in any case."""

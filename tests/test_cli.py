@@ -447,7 +447,7 @@ def test_even_without_a_syslog_an_unforeseen_error_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("argv", "limit"), [([], "280000000"), (["--max-memory=1G"], "1000000000"), (["--max-memory=0"], "")]
+    ("argv", "limit"), [([], "240000000"), (["--max-memory=1G"], "1000000000"), (["--max-memory=0"], "")]
 )
 def test_the_kernel_limits_the_memory_of_the_server_but_not_of_the_hosts_commands(
     argv: list[str], limit: str, tmp_path: Path

@@ -21,6 +21,7 @@ def treat_all_as_large(patch: pytest.MonkeyPatch) -> None:
     """Let all tables and lists lie in files."""
     for module in (hashindex, hashlayout):
         patch.setattr(module, "MOST_IN_MEMORY", 0)
+    patch.setattr(hashindex, "MOST_MAPPED", 0)
     patch.setattr(hashindex, "MOST_TWICE", 0)
     patch.setattr(shadows, "MOST_LOOSE", 0)
     patch.setattr(segmentlists, "_MOST_SHARED", 3)

@@ -259,6 +259,8 @@ class Repository:
         """Delete an object; permanent with the next commit. Raises ObjectNotFound, WrongState, StorageError."""
         transactions = self._transactions
         state = transactions.state or transactions.begin()
+        if transactions.doom is not None and not isinstance(transactions.doom, StorageQuotaExceeded):
+            raise transactions.doom.with_traceback(None)  # what went wrong would go wrong again, at the same cost
         index = transactions.open_index()
         old = index.get(object_id)
         if old is None:

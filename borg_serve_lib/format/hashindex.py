@@ -22,6 +22,7 @@ from .hashlayout import (
     HEADER_SIZE,
     MAGIC,
     MOST_IN_MEMORY,
+    MOST_MAPPED,
     MOST_TWICE,
     NOWHERE,
     VALUE_SIZE,
@@ -92,7 +93,7 @@ class IndexTable:
             self._source = place
         self.is_large = self.size > MOST_IN_MEMORY
         # Where objects are looked up: not in a large mapping, what is looked at of which would be in memory.
-        self._file = self._source if self.is_large else self._room
+        self._file = self._source if self.size > MOST_MAPPED else self._room
         self.buckets = (self.size - HEADER_SIZE) // BUCKET_SIZE
         self._least_empty = hashsizes.least_empty(self.buckets)
         self._most_entries = hashsizes.upper_limit(self.buckets)

@@ -36,9 +36,13 @@ VALUE_SIZE: Final = BUCKET_SIZE - ID_SIZE
 NOWHERE: Final = -1
 
 MOST_IN_MEMORY: Final = 96 << 20
-"""Bytes of the largest table that lies in memory, or is looked into through a mapping, whose pages count as the
-process's memory: of 1.6 million objects. A larger one is a file, if there is room on the disk; a look takes twice as
-long there, and a change three times.
+"""Bytes of the largest table that lies in memory: of 1.6 million objects. A larger one is a file, if there is room on
+the disk; a look takes twice as long there, and a change three times.
+"""
+
+MOST_MAPPED: Final = 48 << 20
+"""Bytes of the largest table that is looked into through a mapping: its pages count as the process's memory, but the
+system's limit for that does not.
 """
 
 MOST_TWICE: Final = 32 << 20

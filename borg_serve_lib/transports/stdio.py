@@ -17,9 +17,8 @@ from __future__ import annotations
 import os
 import signal
 
-from ..limits import MAX_GATHERED_REPLIES
+from ..limits import MAX_GATHERED_REPLIES, MAX_NIL_REPLY
 from ..rpc.connection import Connection, State
-from ..wire.calls import MAX_NIL_REPLY
 from .gathering import Gathering
 from .linewriter import takes_a_line
 from .watch import NO_LIMITS, ClientVanished, SessionEnded, TimeIsUp, TimeLimits, Watch
@@ -124,7 +123,7 @@ def _serve(connection: Connection, stdin: int, stdout: int, watch: Watch) -> Non
         connection.buffer_updated(count)
         without_result = 0
         for batch in _batches(connection, watch):
-            without_result = len(batch) if all(len(each) <= MAX_NIL_REPLY for each in batch) else 0
+            without_result = len(batch) if max(map(len, batch)) <= MAX_NIL_REPLY else 0
             connection.sent(_write_all(stdout, batch, watch))
         gathering.served(without_result, count)
 

@@ -153,10 +153,6 @@ _NIL = b"\xc0"
 _ID_HEADER = b"\xda\x00\x20"
 
 
-MAX_NIL_REPLY = len(_NAMED_HEAD) + 5 + len(_NIL_RESULT)
-"""Bytes of a reply without result to a call whose id is a number, as that of clients is."""
-
-
 def nil_reply(call: Call) -> bytes:
     """Return the reply to a call that has no result."""
     if call.named:

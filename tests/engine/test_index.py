@@ -39,6 +39,7 @@ def limits(most_changes: int, most_in_memory: int) -> Iterator[None]:
         patch.setattr(index_module, "MOST_CHANGES", most_changes)
         for module in (hashindex, hashlayout):
             patch.setattr(module, "MOST_IN_MEMORY", most_in_memory)
+        patch.setattr(hashindex, "MOST_MAPPED", most_in_memory)
         patch.setattr(hashindex, "MOST_TWICE", most_in_memory)
         yield
 

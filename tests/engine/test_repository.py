@@ -761,6 +761,8 @@ def test_what_goes_wrong_in_the_midst_of_a_change_lets_nothing_be_committed(
     with pytest.raises(told):
         repository.put(identity(3), b"three")
     with pytest.raises(told):
+        repository.delete(identity(1))
+    with pytest.raises(told):
         repository.commit()
     repository.put(identity(4), b"four")
     repository.commit()

@@ -140,7 +140,7 @@ def index(data: bytes) -> None:
     """A hash table: loaded, walked, searched, changed; in a file as in memory."""
     in_memory = _changed_index(data)
     with (
-        patch.multiple(hashindex, MOST_IN_MEMORY=0, MOST_TWICE=0),
+        patch.multiple(hashindex, MOST_IN_MEMORY=0, MOST_MAPPED=0, MOST_TWICE=0),
         patch.object(hashlayout, "MOST_IN_MEMORY", 0),
     ):
         assert _changed_index(data) == in_memory

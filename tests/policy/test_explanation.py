@@ -93,7 +93,7 @@ def test_the_defaults_are_told() -> None:
         "quota": "as each repository's config says",
         "lock wait": "as long as the client asks for",
         "time": "no limit",
-        "memory": "280.00 MB",
+        "memory": "240.00 MB",
         "log level": "the client's choice, down to debug",
         "umask": "077",
         "records": "none",

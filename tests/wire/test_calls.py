@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from borg_serve_lib.errors import InvalidArgument, ProtocolError, UnexpectedRPCDataFormat
-from borg_serve_lib.limits import MAX_ARGUMENT_NAME, MAX_MESSAGE_SIZE, MAX_METHOD_NAME, MAX_REPLY_IDS, MAX_TEXT_MSGID
+from borg_serve_lib.limits import (
+    MAX_ARGUMENT_NAME,
+    MAX_MESSAGE_SIZE,
+    MAX_METHOD_NAME,
+    MAX_NIL_REPLY,
+    MAX_REPLY_IDS,
+    MAX_TEXT_MSGID,
+)
 from borg_serve_lib.wire.calls import (
     POSITIONAL,
     Call,
@@ -205,6 +212,10 @@ def test_a_reply_is_what_msgpack_makes_of_it_in_the_old_format(msgid: int | byte
     if result is None:
         assert (nil_reply(named),) == result_reply(named, result)
         assert (nil_reply(old),) == result_reply(old, result)
+
+
+def test_the_longest_reply_without_a_result_is_that_to_the_highest_number() -> None:
+    assert len(nil_reply(Call(packed(2**32 - 1), "put", {}, named=True))) == MAX_NIL_REPLY
 
 
 def test_nothing_is_packed_in_the_types_that_old_clients_refuse() -> None:
