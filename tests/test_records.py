@@ -160,7 +160,7 @@ def test_a_refused_command_is_told_to_a_reporter_of_ones_own_and_raised(
 
     with pytest.raises(UsageError, match="is refused"):
         serve_process(
-            ServeOptions(confine="off", client_name="alice"),
+            ServeOptions(confine="off", client_name="alice", max_memory=0),
             original_command="rm -rf /",
             homes=HOMES,
             user="borg",

@@ -19,6 +19,10 @@ _MOST_THREADS = 8
 """More would not read a disk any faster, and each holds what it has read."""
 
 
+_STACK_SIZE = 1 << 20
+"""Bytes for a thread: all of it counts as the process's data, and the usual 8 MiB of each would be too much."""
+
+
 def usable_cores() -> int:
     """Return how many threads are worth having: the cores this process may use, within reason."""
     try:
@@ -40,6 +44,7 @@ def in_order(
         for item in items:
             yield item, work(item)
         return
+    import threading
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(threads)
@@ -50,9 +55,13 @@ def in_order(
         except RuntimeError:  # that is all Python tells of a thread that cannot be started
             raise MemoryError from None
 
+    stack_size = threading.stack_size(_STACK_SIZE)
     try:
         waiting = iter(items)
-        begun = deque(map(begin, islice(waiting, threads + 1)))
+        try:
+            begun = deque(map(begin, islice(waiting, threads + 1)))
+        finally:
+            threading.stack_size(stack_size)
         while begun:
             item, future = begun.popleft()
             result = future.result()

@@ -89,10 +89,11 @@ class Layout:
             self._find = partial(_find_in, room)
             self._pack = partial(_pack_into, room)
             return
-        # One bucket more than wanted, cut short at the front, makes the room for the header without a second copy.
-        table = bytearray(_EMPTY_BUCKET) * (buckets + 1)
-        del table[: BUCKET_SIZE - HEADER_SIZE]
-        self.place = memoryview(table)
+        table = bytearray(size)
+        self.place, end = memoryview(table), 0
+        for piece in _empty_table(buckets):
+            begin, end = end, end + len(piece)
+            self.place[begin:end] = piece
         self._find = table.find
         self._pack = partial(BUCKET.pack_into, table)
 

@@ -94,8 +94,6 @@ def decode(source: Source, make_room: RoomMaker | None = None) -> Hints:
             _unpack(source, content, make_room)
         except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
             raise FileIntegrityError(f"the hints are no msgpack ({type(error).__name__})") from None
-        except MemoryError:
-            raise FileIntegrityError("the hints have a part that is too large") from None
         return _checked(content)
     except BaseException:
         content[_SHADOW_INDEX].close()

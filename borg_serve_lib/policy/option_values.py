@@ -15,6 +15,9 @@ CONFINE = ("auto", "require", "off")
 _SHOWN_LENGTH = 60
 _SIZE_SUFFIXES = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 _NUMBER_CHARACTERS = frozenset("0123456789+-.eE")
+_MOST_MEMORY = 1 << 60
+"""Bytes: more than any machine has, and a number that systems take."""
+
 _MAX_OCTAL_DIGITS = 11
 _MAX_DECIMAL_DIGITS = 18
 
@@ -36,7 +39,7 @@ def storage_quota(text: str) -> int:
 
 def memory(text: str) -> int:
     """Return the bytes of memory of `500M`, `1.5G` ..., written as a quota is; 0 means no limit."""
-    return _size(text, MIN_MAX_MEMORY)
+    return min(_size(text, MIN_MAX_MEMORY), _MOST_MEMORY)
 
 
 def _size(text: str, least: int) -> int:

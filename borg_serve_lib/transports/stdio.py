@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 
 from ..limits import MAX_GATHERED_REPLIES, MAX_NIL_REPLY
 from ..rpc.connection import Connection, State
@@ -36,8 +37,11 @@ _HEAD_AND_DATA = 2
 """Parts of the most frequent replies."""
 
 _PIPE_SIZE = 1 << 20
-_F_SETPIPE_SZ = 1031
-"""fcntl's F_SETPIPE_SZ, which Python 3.10's module does not have everywhere."""
+_F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
+"""fcntl's F_SETPIPE_SZ and F_GETPIPE_SZ, which Python 3.10's module does not have everywhere."""
+
+_UNKNOWN_SIZE = 1 << 16
+"""Bytes that wait in a socket, or a pipe of another system, at least."""
 
 _PEER_GONE = 2
 _TIMED_OUT = 2
@@ -68,7 +72,6 @@ def serve_stdio(
     they need the main thread, UsageError elsewhere. `ending`: called when nothing more is read, before the repository
     is closed. `exits`: the process ends after this: TERM, HUP and INT stay ignored.
     """
-    _enlarge_pipe(stdin)
     _enlarge_pipe(stdout)
     try:
         _serve_and_close(connection, Watch(stdin, stdout, limits, exits=exits), stdin, stdout, ending)
@@ -109,7 +112,7 @@ def _serve_and_close(connection: Connection, watch: Watch, stdin: int, stdout: i
 
 
 def _serve(connection: Connection, stdin: int, stdout: int, watch: Watch) -> None:
-    gathering = Gathering()
+    gathering = Gathering(_enlarge_pipe(stdin))
     while not connection.ended:
         room = connection.get_buffer()
         if connection.state is State.FAILED:
@@ -121,11 +124,11 @@ def _serve(connection: Connection, stdin: int, stdout: int, watch: Watch) -> Non
             return
         watch.wait_ends()
         connection.buffer_updated(count)
-        without_result = 0
+        short_replies = 0
         for batch in _batches(connection, watch):
-            without_result = len(batch) if max(map(len, batch)) <= MAX_NIL_REPLY else 0
+            short_replies = len(batch) if max(map(len, batch)) <= MAX_NIL_REPLY else 0
             connection.sent(_write_all(stdout, batch, watch))
-        gathering.served(without_result, count)
+        gathering.served(short_replies, count)
 
 
 def _batches(connection: Connection, watch: Watch) -> Iterator[list[Buffer]]:
@@ -199,10 +202,13 @@ def _wait_for(descriptor: int, *, reading: bool) -> None:
     waiting.poll()
 
 
-def _enlarge_pipe(descriptor: int) -> None:
+def _enlarge_pipe(descriptor: int) -> int:
+    """Return how many bytes may wait in a pipe from now on; an account can have only so many that are large."""
     try:
         import fcntl
 
-        fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_SIZE)
+        with suppress(OSError):
+            return fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_SIZE)
+        return fcntl.fcntl(descriptor, _F_GETPIPE_SZ)
     except (ImportError, OSError):
-        return
+        return _UNKNOWN_SIZE

@@ -129,15 +129,6 @@ def test_a_list_that_is_not_too_long_may_be_in_any_order(length: int) -> None:
     assert read.shadow_index == ShadowIndex({b"i" * 32: tuple(range(length))}.items())
 
 
-def test_a_part_that_there_is_no_memory_for_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(hintsfile, "_unpack", fail)
-    with pytest.raises(FileIntegrityError):
-        decoded(WORKED_EXAMPLE)
-
-
 def test_an_unknown_version_is_named_whatever_else_is_there() -> None:
     with pytest.raises(FileIntegrityError, match="Unknown hints file version: 3"):
         decoded(msgpack.packb({"version": 3}, use_bin_type=False))

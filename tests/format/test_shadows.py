@@ -140,6 +140,21 @@ def test_what_compaction_leaves_behind_is_not_gone_through_for_each_segment(monk
     assert shadows == ShadowIndex({object_id: range(1000) for object_id in ids}.items())
 
 
+def test_where_a_segment_was_found_is_forgotten_with_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    treat_all_as_large(monkeypatch)
+    a, b = b"a" * 32, b"b" * 32
+    shadows = ShadowIndex({a: range(6), b: (2, 4, 6, 8)}.items())
+    shadows.discard(a, 4)
+    shadows.forget_segments({3}.__contains__)
+    shadows.discard(a, 5)
+    shadows.discard(b, 6)
+    shadows.add(b, 1)
+    shadows.discard(b, 4)
+    shadows.discard(b, 1)
+    shadows.discard(b, 8)
+    assert same(shadows, {a: [0, 1, 2], b: [2]})
+
+
 def test_objects_that_are_superseded_again_and_again_take_no_more_for_each_time() -> None:
     import tracemalloc
 

@@ -60,7 +60,8 @@ def test_a_quota_that_no_number_can_hold_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("64M", 64 * 10**6), ("1.5G", 15 * 10**8), ("64000000", 64 * 10**6), ("0", 0)]
+    ("text", "size"),
+    [("64M", 64 * 10**6), ("1.5G", 15 * 10**8), ("64000000", 64 * 10**6), ("0", 0), ("10000P", 1 << 60)],
 )
 def test_a_limit_of_memory_is_written_as_a_quota_is(text: str, size: int) -> None:
     assert values.memory(text) == size

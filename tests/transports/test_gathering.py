@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from borg_serve_lib.transports.gathering import NAP, SMALL_READ, TRY_AFTER, Gathering
+from borg_serve_lib.transports.gathering import NAP, TRY_AFTER, Gathering
+
+PIPE_SIZE = 1 << 20
+SMALL_READ = PIPE_SIZE // 16
 
 
 @pytest.fixture
@@ -12,7 +15,7 @@ def naps() -> list[float]:
 
 @pytest.fixture
 def gathering(naps: list[float]) -> Gathering:
-    return Gathering(naps.append)
+    return Gathering(PIPE_SIZE, naps.append)
 
 
 def test_calls_that_come_together_are_let_gather(gathering: Gathering, naps: list[float]) -> None:
@@ -38,4 +41,10 @@ def test_nothing_is_held_up_after_results_and_large_reads(
 ) -> None:
     for _ in range(2 * TRY_AFTER):
         gathering.served(calls, nbytes)
+    assert naps == []
+
+
+def test_in_a_small_pipe_nothing_is_let_gather_that_would_fill_it(naps: list[float]) -> None:
+    gathering = Gathering(8 << 10, naps.append)
+    gathering.served(2, 600)
     assert naps == []

@@ -19,6 +19,7 @@ from borg_serve_lib.engine.requests import OpenRequest
 from borg_serve_lib.errors import ProtocolError, UsageError
 from borg_serve_lib.reporting import Level
 from borg_serve_lib.rpc.connection import Connection, State
+from borg_serve_lib.transports.gathering import Gathering
 from borg_serve_lib.transports.linewriter import LineWriter
 from borg_serve_lib.transports.stdio import serve_stdio
 from borg_serve_lib.transports.watch import TimeLimits
@@ -226,6 +227,34 @@ def test_replies_to_calls_that_came_together_leave_together(
     assert len(served.results()) == 1001
     assert len(writes) < 10
     assert max(buffers for buffers, _ in writes) <= 1024  # what one system call takes
+
+
+@pytest.mark.parametrize(
+    ("requests", "calls"),
+    [
+        (gets(3), 0),
+        (named(2, "put", id=oid(1), data=b"x") + gets(1), 0),
+        (named(2, "put", id=oid(1), data=b"x") * 3, 3),
+    ],
+)
+def test_calls_may_gather_after_those_without_a_result(
+    requests: bytes, calls: int, pipes: Descriptors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[tuple[int, int]] = []
+
+    def served(_: Gathering, calls: int, nbytes: int) -> None:
+        reads.append((calls, nbytes))
+        if len(reads) == 1:
+            os.write(pipes.to_server, requests)
+        else:
+            pipes.close(pipes.to_server)
+
+    monkeypatch.setattr(Gathering, "served", served)
+    os.write(pipes.to_server, OPEN)
+    host = Full()
+    host.size = 100
+    serve_stdio(Connection(host.services), stdin=pipes.stdin, stdout=pipes.stdout)
+    assert reads == [(0, len(OPEN)), (calls, len(requests))]
 
 
 def test_large_replies_are_not_gathered_in_memory(pipes: Descriptors, monkeypatch: pytest.MonkeyPatch) -> None:
