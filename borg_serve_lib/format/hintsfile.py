@@ -195,11 +195,11 @@ class _Shadows:
             object_id = unpacker.unpack()
             if type(object_id) is not bytes or len(object_id) != ID_SIZE:
                 _fail("have a shadow index with an id that is none")
-            count_of_segments = unpacker.read_array_header()
-            if count_of_segments <= _BATCH:
-                yield object_id, tuple(_segment(unpacker.unpack()) for _ in range(count_of_segments))
+            length = unpacker.read_array_header()
+            if length <= _BATCH:
+                yield object_id, tuple(_segment(unpacker.unpack()) for _ in range(length))
             else:
-                yield object_id, self._ascending(unpacker, count_of_segments)
+                yield object_id, self._ascending(unpacker, length)
         self.position += unpacker.tell()
 
     def _ascending(self, unpacker: Any, count: int) -> Iterator[int]:

@@ -25,6 +25,7 @@ _LINK: Final = Struct("<III")
 _PAGE_LINKS: Final = 1 << 20
 _PAGES_IN_MEMORY: Final = 2
 _MOST_FOUND: Final = 1 << 16
+"""Chains of which it is kept where a segment was found, at 100 bytes each."""
 
 
 class SegmentChains:
@@ -35,7 +36,7 @@ class SegmentChains:
         self._make_room = make_room
         self._pages: list[bytearray | Room] = []
         self._length = 0
-        self._found: dict[int, int] = {}
+        self._found: dict[int, int] = {}  # the first link of a chain -> one further on, where the last search ended
 
     def close(self) -> None:
         """Let go of the files."""

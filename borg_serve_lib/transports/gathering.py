@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 NAP = 0.002
 """Seconds for which the next calls may gather."""
 
-_PIPEFULS = 16
-"""A read of this part of what a pipe takes, and more, is large: what follows would fill the pipe in the meantime."""
+_LARGE_PART = 16
+"""A read of a sixteenth of what a pipe takes is large: what follows would fill the pipe in the meantime."""
 
 TRY_AFTER = 64
 """Calls without result that came one by one, after which it is tried whether their client waits for the replies."""
@@ -29,7 +29,7 @@ class Gathering:
 
     def __init__(self, pipe_size: int, sleep: Callable[[float], object] = time.sleep) -> None:
         """`pipe_size`: bytes that may wait to be read."""
-        self._large = pipe_size // _PIPEFULS
+        self._large = pipe_size // _LARGE_PART
         self._sleep = sleep
         self._one_by_one = 0
 
